@@ -1,0 +1,72 @@
+"""Sends commands until their results arrive: at once, with growing pauses, and at every hello.
+
+The table says what is still without a result; when each goes next is kept in memory only, since
+after a restart everything pending is due anyway. `now` is monotonic seconds.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from cloud_sync.backend.commands import PendingCommand, pending_commands
+from cloud_sync.backend.database import transaction
+from cloud_sync.session import Publish
+from cloud_sync.wire import topic_of
+
+RESEND_SECONDS_FIRST: Final = 5.0
+RESEND_SECONDS_MAX: Final = 600.0
+PER_GATEWAY_MAX: Final = 32  # of one round; the rest goes in the next
+
+
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    due_at: float
+    pause_seconds: float
+
+
+class CommandRelay:
+    """Which commands go out now. It has signed nothing and can sign nothing."""
+
+    def __init__(self, database: sqlite3.Connection, resend_seconds_max: float = RESEND_SECONDS_MAX) -> None:
+        self._database = database
+        self._resend_seconds_max = resend_seconds_max
+        self._schedules: dict[str, _Schedule] = {}
+
+    def due(self, now: float, hellos: Iterable[str] = ()) -> list[Publish]:
+        """Messages to send now; `hellos` are gateways that have just come back."""
+        back = set(hellos)
+        chosen: list[PendingCommand] = []
+        per_gateway: dict[str, int] = {}
+        schedules: dict[str, _Schedule] = {}
+        for command in pending_commands(self._database):
+            schedule = self._schedules.get(command.cid)
+            is_due = schedule is None or now >= schedule.due_at or command.gateway_id in back
+            count = per_gateway.get(command.gateway_id, 0)
+            if is_due and count < PER_GATEWAY_MAX:
+                per_gateway[command.gateway_id] = count + 1
+                chosen.append(command)
+                schedule = self._next(schedule, now, command.gateway_id in back)
+            if schedule is not None:
+                schedules[command.cid] = schedule
+        self._schedules = schedules  # those with a result are forgotten
+        if chosen:
+            self._count(chosen)
+        return [message for command in chosen for message in _messages(command)]
+
+    def _next(self, schedule: _Schedule | None, now: float, came_back: bool) -> _Schedule:
+        pause = RESEND_SECONDS_FIRST if schedule is None or came_back else schedule.pause_seconds * 2
+        pause = min(pause, self._resend_seconds_max)
+        return _Schedule(now + pause, pause)
+
+    def _count(self, commands: list[PendingCommand]) -> None:
+        with transaction(self._database):
+            sql = "UPDATE command SET sent_count = sent_count + 1 WHERE cid = ?"
+            self._database.executemany(sql, [(command.cid,) for command in commands])
+
+
+def _messages(command: PendingCommand) -> list[Publish]:
+    order = Publish(topic_of(command.gateway_id, "dn/cmd"), command.envelope, qos=1, retain=False)
+    if command.document is None:
+        return [order]
+    return [Publish(topic_of(command.gateway_id, "dn/cfg"), command.document, qos=1, retain=False), order]

@@ -1,0 +1,151 @@
+"""The reference backend as a service: one broker connection, one database thread.
+
+Messages are collected while a commit runs and committed together; answers go out after it. What
+does not fit the queue is dropped: the gateways send it again, since nobody acknowledged it.
+"""
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
+
+from cloud_sync.backend.backend import Backend
+from cloud_sync.backend.ingest import Received
+from cloud_sync.session import Publish
+from cloud_sync.transport import BrokerAddress, MqttTransport, TransportSettings
+from cloud_sync.wire import PAYLOAD_BYTES_MAX, UP_TOPICS
+
+MESSAGES_PER_COMMIT_MAX: Final = 500
+QUEUE_MESSAGES_MAX: Final = 5000
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """Seconds are the event loop's time."""
+
+    brokers: tuple[BrokerAddress, ...]
+    relay_seconds: float = 1.0  # how often the command table is looked at
+    timer_seconds_max: float | None = None  # demos and tests: no reconnect pause is longer
+
+
+def wall_clock() -> int:
+    return int(time.time())
+
+
+class BackendService:
+    """Runs until cancelled. `open_backend` is called on the database thread, which alone uses the result."""
+
+    def __init__(
+        self,
+        open_backend: Callable[[], Backend],
+        settings: ServiceSettings,
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        """`clock` gives the Unix seconds that acks and orders carry."""
+        self.dropped = 0
+        self.connected_event = asyncio.Event()
+        self._open_backend = open_backend
+        self._settings = settings
+        self._clock = clock
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="backend-database")
+        self._backend: asyncio.Task[Backend] | None = None
+        self._queue: deque[Received] = deque()
+        self._wake = asyncio.Event()
+        self._transport = MqttTransport(_transport_settings(settings), secrets.SystemRandom().random)
+
+    async def run(self) -> None:
+        """Serves. Ends with cancellation, or with the exception of a database that failed."""
+        try:
+            await self.call(lambda _backend: None)  # a database that cannot be opened ends it here
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._transport.run(self))
+                group.create_task(self._work())
+        finally:
+            if self._backend is not None and self._backend.done() and not self._backend.exception():
+                await asyncio.get_running_loop().run_in_executor(self._executor, self._backend.result().close)
+            self._executor.shutdown(wait=False)
+
+    async def call(self, ask: Callable[[Backend], _Answer]) -> _Answer:
+        """Runs `ask(backend)` on the database thread: place an order, read balances."""
+        loop = asyncio.get_running_loop()
+        if self._backend is None:
+            self._backend = asyncio.ensure_future(self._opened())
+        backend = await asyncio.shield(self._backend)
+        answer = await loop.run_in_executor(self._executor, ask, backend)
+        self._wake.set()  # an order may have been placed
+        return answer
+
+    async def _opened(self) -> Backend:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._open_backend)
+
+    # --- what the transport reports ---
+
+    def connected(self) -> None:
+        self.connected_event.set()
+
+    def disconnected(self, _reason: str) -> None:
+        self.connected_event.clear()
+
+    def message(self, topic: str, payload: bytes) -> None:
+        if len(self._queue) >= QUEUE_MESSAGES_MAX:
+            self.dropped += 1
+            return
+        # One byte more than allowed is enough for the refusal, so a giant is not kept in memory.
+        self._queue.append(Received(topic, payload[: PAYLOAD_BYTES_MAX + 1]))
+        self._wake.set()
+
+    # --- the work ---
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        relay_at = 0.0
+        while True:
+            if not self._queue and loop.time() < relay_at:
+                await self._sleep_until(relay_at)
+            self._wake.clear()
+            messages = [self._queue.popleft() for _ in range(min(len(self._queue), MESSAGES_PER_COMMIT_MAX))]
+            if messages:
+                self._answer(await self._on_database(partial(_take, messages, self._clock(), loop.time())))
+            if self._transport.is_connected:
+                self._answer(await self._on_database(partial(_commands_due, loop.time())))
+            relay_at = loop.time() + self._settings.relay_seconds
+
+    async def _sleep_until(self, when: float) -> None:
+        try:
+            async with asyncio.timeout_at(when):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _on_database(self, ask: Callable[[Backend], list[Publish]]) -> list[Publish]:
+        assert self._backend is not None
+        return await asyncio.get_running_loop().run_in_executor(self._executor, ask, self._backend.result())
+
+    def _answer(self, messages: list[Publish]) -> None:
+        for message in messages:
+            self._transport.publish(message.topic, message.payload, message.qos, message.retain)
+
+
+def _take(messages: list[Received], at: int, now: float, backend: Backend) -> list[Publish]:
+    return backend.take(messages, at, now)
+
+
+def _commands_due(now: float, backend: Backend) -> list[Publish]:
+    return backend.commands_due(now)
+
+
+def _transport_settings(settings: ServiceSettings) -> TransportSettings:
+    transport = TransportSettings(
+        client_id=f"backend-{secrets.token_hex(6)}",
+        brokers=settings.brokers,
+        topics=UP_TOPICS,
+        waiting_max=4096,
+    )
+    return transport if settings.timer_seconds_max is None else transport.capped(settings.timer_seconds_max)

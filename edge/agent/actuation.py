@@ -1,0 +1,109 @@
+"""Makes the relays what the accounting wants them to be, and reports what they were read back as.
+
+Wanted states come every round; only here is the edge looked for. A command is not a result:
+the bus reads back, and only the read-back is reported. A relay that disobeys is tried again
+with growing pauses and then left alone until the wish changes (RULES.md 7). Times: real seconds.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.bus.records import OutputResult, RelayState
+
+ATTEMPTS_MAX = 5
+PAUSE_S_MAX = 60.0
+
+
+class Switch(Protocol):
+    """The line a relay hangs on."""
+
+    async def set_output(self, relay_id: str, closed: bool) -> OutputResult: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RelayFacts:
+    """Whose supply a relay switches, and where."""
+
+    relay_id: str
+    account_id: str
+    switch: Switch
+    protected: bool
+
+
+@dataclass(slots=True)
+class _Supply:
+    facts: RelayFacts
+    wanted: bool | None = None
+    observed: bool | None = None
+    attempts: int = 0
+    pause_until: float = 0.0
+    task: asyncio.Task[None] | None = None
+    given_up: bool = False
+
+
+class Actuation:
+    """One task per relay that is not as it should be."""
+
+    def __init__(
+        self,
+        relays: Mapping[str, RelayFacts],
+        on_observed: Callable[[str, bool], Awaitable[None]],
+        on_disobeyed: Callable[[str, str], Awaitable[None]],
+        pause_s: float = 1.0,
+    ) -> None:
+        """`on_observed(account, connected)` after each read-back, `on_disobeyed(account, reason)` when given up."""
+        self._by_account = {facts.account_id: _Supply(facts) for facts in relays.values()}
+        self._by_relay = {facts.relay_id: self._by_account[facts.account_id] for facts in relays.values()}
+        self._on_observed = on_observed
+        self._on_disobeyed = on_disobeyed
+        self._pause_s = pause_s
+
+    def on_relay(self, state: RelayState) -> None:
+        """A relay was read with the round."""
+        supply = self._by_relay.get(state.relay_id)
+        if supply is not None:
+            supply.observed = state.closed
+
+    def observed(self, account_id: str) -> bool | None:
+        """The last read-back of an account's relay."""
+        supply = self._by_account.get(account_id)
+        return None if supply is None else supply.observed
+
+    async def want(self, account_id: str, connected: bool) -> None:
+        """The accounting wants this supply so. Repeated every round; does nothing while it is so."""
+        supply = self._by_account.get(account_id)
+        if supply is None:
+            return
+        if supply.wanted is not connected:
+            supply.wanted, supply.attempts, supply.pause_until, supply.given_up = connected, 0, 0.0, False
+        if supply.observed is not None:
+            await self._on_observed(account_id, supply.observed)
+        if supply.observed is connected:
+            supply.attempts = 0
+            return
+        loop = asyncio.get_running_loop()
+        busy = supply.task is not None and not supply.task.done()
+        if busy or supply.given_up or loop.time() < supply.pause_until or (supply.facts.protected and not connected):
+            return
+        supply.task = loop.create_task(self._drive(supply, connected))
+
+    async def close(self) -> None:
+        """Waits for commands that are on the wire."""
+        tasks = [supply.task for supply in self._by_account.values() if supply.task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _drive(self, supply: _Supply, connected: bool) -> None:
+        result = await supply.facts.switch.set_output(supply.facts.relay_id, connected)
+        if result.closed is not None:
+            supply.observed = result.closed
+            await self._on_observed(supply.facts.account_id, result.closed)
+        if result.confirmed or supply.wanted is not connected:
+            return
+        supply.attempts += 1
+        pause_s = min(PAUSE_S_MAX, self._pause_s * 2 ** (supply.attempts - 1))
+        supply.pause_until = asyncio.get_running_loop().time() + pause_s
+        if supply.attempts >= ATTEMPTS_MAX:
+            supply.given_up = True
+            await self._on_disobeyed(supply.facts.account_id, result.reason or "read back otherwise")

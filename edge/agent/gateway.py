@@ -1,0 +1,225 @@
+"""The agent's heart: one state, one door, one loop that looks at the accounts again and again.
+
+Every command goes through `submit`: judged by the core, journaled in one transaction, and only
+then acted on. A journal that fails ends the agent; nothing is tried again on it.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from edge import ports
+from edge.agent.actuation import Actuation
+from edge.agent.cloud_link import CloudLink
+from edge.agent.facts import AccountFacts, SiteFacts
+from edge.agent.metering import Metering
+from edge.agent.pricing import Pricing
+from edge.agent.snapshot import CloudView, SnapshotSource
+from edge.agent.views import Sources, make_snapshot
+from edge.bus.line import LineMaster
+from edge.core import commands as cmd
+from edge.core.account import Register, State
+from edge.core.charge import Rating
+from edge.core.effects import DeliverNotice, Effect, SetOutputState
+from edge.core.events import Event
+from edge.core.notices import believed_seconds
+from edge.core.policy import NoticeProof
+from edge.core.step import Stepped, step
+from edge.core.units import ClockReading, UnixSeconds
+
+NO_CLOUD = CloudView(connected=False, last_ack_at=None, backlog={})
+
+
+class Gateway:
+    """Reads, charges, decides, switches. Built by the bootstrap, run once."""
+
+    def __init__(
+        self,
+        site: SiteFacts,
+        state: State,
+        event_log: ports.EventLog,
+        journal: ports.Journal,
+        clock: ports.Clock,
+        pricing: Pricing,
+        documents: Mapping[str, str],
+        metering: Metering,
+        on_events: Callable[[Sequence[Event]], None] | None = None,
+    ) -> None:
+        """`documents` are the tariffs to commission accounts with, by id@version."""
+        self.site = site
+        self.state = state
+        self.snapshots = SnapshotSource()
+        self._event_log = event_log
+        self._journal = journal
+        self._clock = clock
+        self._pricing = pricing
+        self._documents = dict(documents)
+        self._metering = metering
+        self._on_events = on_events
+        self._lines: Mapping[str, LineMaster] = {}
+        self._actuation: Actuation | None = None
+        self._cloud: CloudLink | None = None
+        self._turn = asyncio.Lock()
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._slot = -1
+        self._version = 0
+        self._silent: set[str] = set()
+        self._cloud_connected = False
+        self._cloud_heard: ClockReading | None = None
+        self._facts = {facts.account_id: facts for facts in site.accounts}
+
+    def connect(self, lines: Mapping[str, LineMaster], actuation: Actuation, cloud: CloudLink | None) -> None:
+        """Ties in what needs the gateway itself to exist first."""
+        self._lines, self._actuation, self._cloud = lines, actuation, cloud
+
+    async def run(self) -> None:
+        """Looks at the accounts once a round until cancelled. Raises what made the agent unfit to go on."""
+        clock = self._clock.read()
+        await self._commission_tariffs(clock)
+        await self.submit(cmd.NoteCondition(clock, "gateway_started", "", f"{self.site.software_version} {clock.boot_id}"))
+        loop = asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            await self.take_round()
+            pause_s = max(0.0, self.site.round_interval_s - (loop.time() - started))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._failure), pause_s)
+
+    async def submit(self, command: cmd.Command) -> Stepped:
+        """Judges a command, commits what it led to, and acts. Returns after the commit."""
+        async with self._turn:
+            now = self._clock.read().at
+            try:
+                stepped = step(self.state, command, self._pricing.rating(self.state, now, self._documents))
+                if stepped.events:
+                    await self._event_log.append(stepped.events)
+            except Exception as error:
+                if not self._failure.done():
+                    self._failure.set_exception(error)
+                raise
+            self.state = stepped.state
+        if stepped.events:
+            self._tell(stepped.events)
+        if not isinstance(command, cmd.ObserveOutputState):
+            await self._act(stepped.effects)
+        return stepped
+
+    async def take_round(self) -> None:
+        """One look at all accounts: freezes, charges, notices, cuts, restores, and a new snapshot."""
+        clock = self._clock.read()
+        await self._open_accounts(clock)
+        samples = self._metering.samples(self.state.accounts)
+        slot = clock.at // self.site.slot_s
+        record = bool(samples) and slot != self._slot
+        stepped = await self.submit(cmd.TakeRound(clock, samples, record, self._cloud_silent_s(clock)))
+        if record:
+            self._slot = slot
+        await self._note_conditions(clock)
+        self._publish(clock, stepped)
+
+    def rating(self) -> Rating:
+        """How energy is priced now."""
+        return self._pricing.rating(self.state, self._clock.read().at, self._documents)
+
+    def newest_sample(self, meter_id: str) -> cmd.Sample | None:
+        """The newest sample of a meter, for a payment to be judged by."""
+        return self._metering.latest(meter_id)
+
+    async def output_observed(self, account_id: str, connected: bool) -> None:
+        """A relay was read back."""
+        account = self.state.accounts.get(account_id)
+        if account is not None and account.output_connected is not connected:
+            await self.submit(cmd.ObserveOutputState(self._clock.read(), account_id, connected))
+
+    async def output_disobeyed(self, account_id: str, reason: str) -> None:
+        """A relay did not do what it was told, for good."""
+        await self.submit(cmd.NoteCondition(self._clock.read(), "relay_disobeys", account_id, reason))
+
+    def cloud_heard(self, _at: UnixSeconds) -> None:
+        """The backend acknowledged something."""
+        self._cloud_heard = self._clock.read()
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        if self._cloud is not None:
+            self._cloud.notify_appended()
+        if self._on_events is not None:
+            self._on_events(events)
+
+    # --- parts of a round ---
+
+    async def _commission_tariffs(self, clock: ClockReading) -> None:
+        """The tariffs of the site book become records, so that replay and the cloud know every price."""
+        for key, document in self._documents.items():
+            await self.submit(cmd.AcceptTariff(clock, key, document))
+
+    async def _open_accounts(self, clock: ClockReading) -> None:
+        if len(self.state.accounts) == len(self._facts):
+            return
+        for facts in self.site.accounts:
+            sample = self._metering.newest(facts.meter_id)
+            if facts.account_id not in self.state.accounts and sample is not None and sample.verdict == "good":
+                await self.submit(_opening(facts, clock, Register(sample.clock.at, sample.register_wh)))
+
+    async def _act(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case SetOutputState(account_id, connected):
+                    if self._actuation is not None:
+                        await self._actuation.want(account_id, connected)
+                case DeliverNotice(account_id, number):
+                    await self._deliver(account_id, number)
+
+    async def _deliver(self, account_id: str, number: int) -> None:
+        """On site a notice is handed over by the display; the cloud gets it with the ledger."""
+        policy = self.state.accounts[account_id].policy
+        if self.site.local_display and policy.notice_proof is NoticeProof.LOCAL_DISPLAY:
+            proof = NoticeProof.LOCAL_DISPLAY.value
+            await self.submit(cmd.ConfirmNotice(self._clock.read(), account_id, number, proof))
+
+    async def _note_conditions(self, clock: ClockReading) -> None:
+        """Meters that fell silent or came back, and the link to the cloud: one record per change."""
+        for facts in self.site.accounts:
+            device = self._lines[facts.line_id].view().devices.get(facts.device_id)
+            silent = device is not None and device.silent
+            if silent is not (facts.account_id in self._silent):
+                self._silent ^= {facts.account_id}
+                condition = "meter_silent" if silent else "meter_answers"
+                detail = (device.last_error or "") if device is not None and silent else ""
+                await self.submit(cmd.NoteCondition(clock, condition, facts.account_id, detail))
+        connected = self._cloud is not None and self._cloud.view().connected
+        if connected is not self._cloud_connected:
+            self._cloud_connected = connected
+            await self.submit(cmd.NoteCondition(clock, "cloud_link_up" if connected else "cloud_link_down"))
+
+    def _cloud_silent_s(self, clock: ClockReading) -> int | None:
+        if self._cloud is None:
+            return None
+        if self._cloud_heard is None:
+            self._cloud_heard = clock
+        return believed_seconds(self._cloud_heard, clock)
+
+    def _publish(self, clock: ClockReading, stepped: Stepped) -> None:
+        self._version += 1
+        sources = Sources(
+            site=self.site,
+            metering=self._metering,
+            lines={line_id: line.view() for line_id, line in self._lines.items()},
+            cloud=self._cloud.view() if self._cloud is not None else NO_CLOUD,
+            ledger_head=self._journal.heads()["led"],
+            cloud_silent_s=self._cloud_silent_s(clock),
+        )
+        rating = self.rating()
+        self.snapshots.publish(make_snapshot(self._version, self.state, stepped.figures, rating, clock, sources))
+
+
+def _opening(facts: AccountFacts, clock: ClockReading, register: Register) -> cmd.OpenAccount:
+    return cmd.OpenAccount(
+        received=clock,
+        account_id=facts.account_id,
+        meter_id=facts.meter_id,
+        policy=facts.policy,
+        tariff=facts.tariff,
+        register=register,
+        opening_nano=facts.opening_nano,
+        protected=facts.protected,
+    )

@@ -1,0 +1,80 @@
+"""The newest sample of every meter, in memory: between two rounds nothing of it is written.
+
+Every round the accounting gets the newest one of each meter, together with the one before it,
+from which a register at midnight is interpolated. Energy Wh, times of the accounting clock.
+"""
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+
+from edge.bus.records import MeterSample
+from edge.core.account import Register
+from edge.core.commands import Sample
+from edge.core.units import WattHours
+
+
+@dataclass(frozen=True, slots=True)
+class MeterFacts:
+    """What judging a register needs to know of the meter behind an account."""
+
+    account_id: str
+    meter_id: str
+    power_w_max: int
+    step_wh: WattHours
+    modulus_wh: WattHours | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    sample: MeterSample
+    before: Register | None = None
+
+
+class Metering:
+    """Takes samples from the lines, gives them to the accounting."""
+
+    def __init__(self, meters: Mapping[str, MeterFacts]) -> None:
+        """`meters` by meter id."""
+        self._meters = meters
+        self._newest: dict[str, _Newest] = {}
+
+    def on_sample(self, sample: MeterSample) -> None:
+        """Keeps a sample as the newest of its meter; the one it replaces becomes the one before."""
+        last = self._newest.get(sample.meter_id)
+        before = None if last is None else _register(last.sample)
+        self._newest[sample.meter_id] = _Newest(sample, before)
+
+    def newest(self, meter_id: str) -> MeterSample | None:
+        """The newest sample of a meter since the start."""
+        entry = self._newest.get(meter_id)
+        return None if entry is None else entry.sample
+
+    def samples(self, account_ids: Container[str]) -> tuple[Sample, ...]:
+        """The newest samples of these accounts' meters."""
+        return tuple(
+            _sample_of(facts, entry)
+            for meter_id, entry in self._newest.items()
+            if (facts := self._meters.get(meter_id)) is not None and facts.account_id in account_ids
+        )
+
+    def latest(self, meter_id: str) -> Sample | None:
+        """The newest sample of an account's meter, None for a meter without account or sample."""
+        entry, facts = self._newest.get(meter_id), self._meters.get(meter_id)
+        return None if entry is None or facts is None else _sample_of(facts, entry)
+
+
+def _register(sample: MeterSample) -> Register:
+    return Register(sample.clock.at, sample.register_wh)
+
+
+def _sample_of(facts: MeterFacts, entry: _Newest) -> Sample:
+    return Sample(
+        account_id=facts.account_id,
+        at=entry.sample.clock.at,
+        register_wh=entry.sample.register_wh,
+        before=entry.before,
+        confirmed=entry.sample.verdict != "good",
+        step_wh=facts.step_wh,
+        power_w_max=facts.power_w_max,
+        modulus_wh=facts.modulus_wh,
+    )

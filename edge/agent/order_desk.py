@@ -1,0 +1,184 @@
+"""Where signed orders come in, by whatever door: checked, turned into one command, answered once.
+
+First failing check wins: signature and role (nothing is stored for an order nobody vouches
+for, it is only counted and noted), then what the core decides. A repeated order answers with
+its stored result. Source: CONTRACT.md, Down.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cloud_sync.wire import Document, Order
+from edge.agent.pricing import read_tariff, tariff_key
+from edge.core import commands as cmd
+from edge.core import events as ev
+from edge.core.account import State
+from edge.core.disconnect_control import Trigger
+from edge.core.step import Stepped
+from edge.core.tariff import TariffRefused
+from edge.core.units import ClockReading, MoneyNano, UnixSeconds
+from edge.ports import DoorAnswer
+
+NOTE_INTERVAL_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An envelope that is not obeyed. `order` is there when the signature was good."""
+
+    reason: str
+    order: Order | None = None
+
+
+class OrderChecks(Protocol):
+    """Signature, role, window: what cloud_sync.orders knows, bound to this gateway's key ring."""
+
+    def order(self, envelope: bytes, clock: ClockReading) -> Order | Refused: ...
+
+    def document(self, envelope: bytes) -> Document | Refused: ...
+
+    def voucher(self, text: str) -> bytes | Refused: ...
+
+
+class OrderDesk:
+    """Takes envelopes and vouchers."""
+
+    def __init__(
+        self,
+        checks: OrderChecks,
+        accounts_by_meter: Mapping[str, str],
+        read_clock: Callable[[], ClockReading],
+        state: Callable[[], State],
+        newest_sample: Callable[[str], cmd.Sample | None],
+        submit: Callable[[cmd.Command], Awaitable[Stepped]],
+    ) -> None:
+        self._checks = checks
+        self._accounts_by_meter = accounts_by_meter
+        self._read_clock = read_clock
+        self._state = state
+        self._newest_sample = newest_sample
+        self._submit = submit
+        self._noted_ms: int | None = None
+        self.refused_unauthentic = 0
+
+    async def take_order(self, envelope: bytes, door: str) -> DoorAnswer:
+        """Obeys or refuses one envelope."""
+        clock = self._read_clock()
+        order = self._checks.order(envelope, clock)
+        if isinstance(order, Refused):
+            return await self._refuse(order, door, clock)
+        stored = self._state().applied.get(order.cid)
+        if stored is not None:
+            return DoorAnswer(False, "duplicate", {"cid": order.cid, "result": stored})
+        command = self._command(order, door, clock)
+        if command is None:
+            return DoorAnswer(False, "not_supported", {"cid": order.cid})
+        stepped = await self._submit(command)
+        return self._answer(order, stepped)
+
+    async def take_voucher(self, text: str) -> DoorAnswer:
+        """A signed voucher typed or scanned on site: same bytes, same cid, same check."""
+        envelope = self._checks.voucher(text)
+        if isinstance(envelope, Refused):
+            return DoorAnswer(False, envelope.reason, {})
+        return await self.take_order(envelope, "voucher")
+
+    async def take_document(self, envelope: bytes) -> None:
+        """Stores a tariff document; a `set_tariff` order puts it in force."""
+        document = self._checks.document(envelope)
+        if isinstance(document, Refused):
+            await self._note("document_refused", document.reason, self._read_clock())
+            return
+        if document.kind != "tariff":
+            return
+        try:
+            key = tariff_key(read_tariff(document.body))
+        except (TariffRefused, ValueError) as error:
+            await self._note("tariff_refused", str(error), self._read_clock())
+            return
+        await self._submit(cmd.AcceptTariff(self._read_clock(), key, document.body))
+
+    def _command(self, order: Order, door: str, clock: ClockReading) -> cmd.Command | None:
+        make = _COMMANDS.get(order.type)
+        return None if make is None else make(self, order, door, clock)
+
+    def _credit(self, order: Order, door: str, clock: ClockReading) -> cmd.Command:
+        account_id = self._account_of(order)
+        return cmd.ApplyPayment(
+            received=clock,
+            account_id=account_id,
+            payment_id=str(order.args["payment_id"]),
+            amount_nano=MoneyNano(int(order.args["amount_nano"])),
+            door=door,
+            paid_at=UnixSeconds(int(order.args.get("paid_at", order.nbf))),
+            cid=order.cid,
+            sample=self._newest_sample(order.meter),
+        )
+
+    def _switch(self, order: Order, _door: str, clock: ClockReading) -> cmd.Command:
+        trigger = Trigger.REMOTE_DISCONNECT if order.type == "cut" else Trigger.REMOTE_RECONNECT
+        expires_at = None if order.exp is None else UnixSeconds(order.exp)
+        reason = str(order.args.get("reason", "operator"))
+        return cmd.SwitchSupply(clock, self._account_of(order), trigger, reason, order.cid, order.sv, expires_at)
+
+    def _keep_supply(self, order: Order, _door: str, clock: ClockReading) -> cmd.Command:
+        return cmd.KeepSupply(clock, self._account_of(order), bool(order.args.get("keep", True)), order.cid, order.sv)
+
+    def _set_tariff(self, order: Order, _door: str, clock: ClockReading) -> cmd.Command:
+        key = self._document_key(str(order.args["hash"]))
+        effective_at = UnixSeconds(int(order.args.get("effective_at", order.nbf)))
+        accounts = (self._account_of(order),) if order.meter else ()
+        return cmd.ScheduleTariff(clock, key, effective_at, accounts, order.cid)
+
+    def _document_key(self, digest: str) -> str:
+        """id@version of the stored document with this SHA-256; empty when there is none."""
+        found = (
+            key
+            for key, text in self._state().tariffs.items()
+            if hashlib.sha256(text.encode()).hexdigest() == digest
+        )
+        return next(found, "")
+
+    def _account_of(self, order: Order) -> str:
+        return self._accounts_by_meter.get(order.meter, "")
+
+    def _answer(self, order: Order, stepped: Stepped) -> DoorAnswer:
+        params: dict[str, Any] = {"cid": order.cid}
+        for event in stepped.events:
+            if isinstance(event, ev.PaymentApplied):
+                params |= {"account": event.account, "amount_nano": event.amount_nano}
+                params |= {"balance_nano": event.balance_nano, "payment_id": event.payment_id}
+                figures = stepped.figures.get(event.account)
+                params |= {} if figures is None else {"live_balance_nano": figures.live_nano}
+            elif isinstance(event, ev.OrderRefused):
+                return DoorAnswer(False, event.reason, params)
+        return DoorAnswer(True, "applied", params)
+
+    async def _refuse(self, refused: Refused, door: str, clock: ClockReading) -> DoorAnswer:
+        order = refused.order
+        if refused.reason == "not_yet":
+            return DoorAnswer(False, "not_yet", {})  # the cloud sends it again
+        if order is None:
+            await self._note("order_refused", f"{refused.reason} by {door}", clock)
+            return DoorAnswer(False, refused.reason, {})
+        await self._submit(cmd.RefuseOrder(clock, order.cid, order.type, refused.reason))
+        return DoorAnswer(False, refused.reason, {"cid": order.cid})
+
+    async def _note(self, condition: str, detail: str, clock: ClockReading) -> None:
+        """An attempt is visible, but a flood of them does not wear the disk: one record a minute."""
+        self.refused_unauthentic += 1
+        if self._noted_ms is not None and clock.elapsed_ms - self._noted_ms < NOTE_INTERVAL_S * 1000:
+            return
+        self._noted_ms = clock.elapsed_ms
+        await self._submit(cmd.NoteCondition(clock, condition, "", detail[:200]))
+
+
+_COMMANDS: Mapping[str, Callable[[OrderDesk, Order, str, ClockReading], cmd.Command]] = {
+    "credit": OrderDesk._credit,
+    "cut": OrderDesk._switch,
+    "restore": OrderDesk._switch,
+    "keep_supply": OrderDesk._keep_supply,
+    "set_tariff": OrderDesk._set_tariff,
+}

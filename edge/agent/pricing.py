@@ -1,0 +1,84 @@
+"""Which tariff documents are in force here, compiled for the rating over the years around now.
+
+The compiled tables span some time back (the oldest reading still to be charged) and more than
+a year ahead (the reserve); they are made anew when a tariff is accepted or the end draws near.
+The rate itself (C kernel or reference) and the zone data are given in.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from edge.core.account import State
+from edge.core.calendar import ZoneOffsets, midnight_of
+from edge.core.charge import Rating
+from edge.core.rating import CompiledTariff, Rate
+from edge.core.tariff import Tariff, compile_tariff, load_tariff
+from edge.core.units import SECONDS_PER_DAY, UnixSeconds
+
+SPAN_AHEAD_S = 400 * SECONDS_PER_DAY
+RENEW_BEFORE_END_S = 200 * SECONDS_PER_DAY
+SPAN_BACK_S = 40 * SECONDS_PER_DAY
+
+RateMaker = Callable[[Sequence[CompiledTariff]], Rate]
+ZoneReader = Callable[[str, int, int], ZoneOffsets]
+
+
+def tariff_key(tariff: Tariff) -> str:
+    """How accounts and events name one version of a tariff: id@version."""
+    return f"{tariff.tariff_id}@{tariff.version}"
+
+
+def read_tariff(document: str) -> Tariff:
+    """The tariff of a document's JSON text. TariffRefused or ValueError says what is wrong with it."""
+    content: Any = json.loads(document)
+    return load_tariff(content)
+
+
+class Pricing:
+    """Holds the tariffs of a site and compiles them on demand."""
+
+    def __init__(self, time_zone: str, minor_digits: int, make_rate: RateMaker, read_zone: ZoneReader) -> None:
+        self._time_zone = time_zone
+        self._minor_nano = 10 ** (9 - minor_digits)
+        self._make_rate = make_rate
+        self._read_zone = read_zone
+        self._documents: dict[str, str] = {}
+        self._tariffs: dict[str, Tariff] = {}
+        self._rating: Rating | None = None
+        self._end_at = 0
+
+    def rating(self, state: State, now: UnixSeconds, unstored: Mapping[str, str] | None = None) -> Rating:
+        """The rating for this state: its stored tariffs and `unstored` ones that are being commissioned."""
+        documents = {**(unstored or {}), **state.tariffs}
+        if self._rating is None or documents != self._documents or now > self._end_at - RENEW_BEFORE_END_S:
+            self._compile(documents, state, now)
+        assert self._rating is not None
+        return self._rating
+
+    def _compile(self, documents: dict[str, str], state: State, now: UnixSeconds) -> None:
+        new = {key: text for key, text in documents.items() if self._documents.get(key) != text}
+        self._tariffs.update({key: read_tariff(text) for key, text in new.items()})
+        first_at = min([now, *(account.recorded.at for account in state.accounts.values())]) - SPAN_BACK_S
+        end_at = now + SPAN_AHEAD_S
+        zone = self._read_zone(self._time_zone, first_at, end_at)
+        compiled = {key: _compile_one(self._tariffs[key], zone, first_at, end_at) for key in sorted(documents)}
+        self._documents = documents
+        self._end_at = end_at
+        self._rating = Rating(
+            rate=self._make_rate(tuple(compiled.values())),
+            indexes={key: index for index, key in enumerate(compiled)},
+            positions={key: tariff.position_count for key, tariff in compiled.items()},
+            zone=zone,
+            minor_nano=self._minor_nano,
+        )
+
+
+def _compile_one(tariff: Tariff, zone: ZoneOffsets, first_at: int, end_at: int) -> CompiledTariff:
+    valid_from = midnight_of(zone, tariff.first_day)
+    return compile_tariff([tariff], zone, max(first_at, valid_from), max(end_at, valid_from + SECONDS_PER_DAY))
+
+
+def load_documents(texts: Iterable[str]) -> dict[str, str]:
+    """Documents by id@version. Raises what `read_tariff` raises."""
+    return {tariff_key(read_tariff(text)): text for text in texts}

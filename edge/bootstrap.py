@@ -1,0 +1,392 @@
+"""Puts a gateway together from its configuration, and runs it. The only place that knows all parts.
+
+Everything that can be wrong with files is found before anything starts (`prepare`); then the
+journal is opened and replayed, and lines, cloud, console and accounting run in one event loop.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from pathlib import Path
+
+from cloud_sync import orders, voucher
+from cloud_sync.keys import KeyRing, load_key_ring
+from cloud_sync.session import HelloFacts, SessionSettings, SyncSession
+from cloud_sync.transport import BrokerAddress, MqttTransport, TransportSettings, gateway_tls_context
+from cloud_sync.wire import Document, Order, RosterEntry, record_hash
+from edge import VERSION
+from edge.agent.actuation import Actuation, RelayFacts
+from edge.agent.cloud_link import CloudLink
+from edge.agent.facts import AccountFacts, SiteFacts
+from edge.agent.gateway import Gateway
+from edge.agent.local_socket import serve_local_socket
+from edge.agent.metering import MeterFacts, Metering
+from edge.agent.order_desk import OrderDesk, Refused
+from edge.agent.pricing import Pricing, load_documents
+from edge.bus.line import LineMaster
+from edge.bus.records import LineSettings, MeterOnLine, RelayOnLine
+from edge.config import CloudSection, Config, ConfigError, LineSection, parse_broker
+from edge.core.account import State
+from edge.core.events import Event
+from edge.core.ledger import apply
+from edge.core.rating_arrays import array_rate
+from edge.core.tariff import TariffRefused
+from edge.core.units import ClockReading, WattHours
+from edge.meters.model import MeterModel, ModelError, load_model
+from edge.ports import Clock, DoorAnswer, PortOpener
+from edge.store.event_log import JournalEventLog
+from edge.store.journal import SqliteJournal
+from edge.store.reader import JournalReader
+from edge.store.site_book import SiteBook, SiteBookError, read_site_book
+from edge.zone import zone_offsets
+from hw.socket_port import opener_for
+from native.kernel import TariffKernel
+
+JOURNAL_FILE = "journal.db"
+SOCKET_FILE = "agent.sock"
+# No register of ours steps wider than this: 0.0625 kWh of a float32 above 524,288 kWh, rounded up.
+REGISTER_STEP_WH_MAX = WattHours(63)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All files read and found good; nothing started."""
+
+    config: Config
+    book: SiteBook
+    models: dict[str, MeterModel]
+    documents: dict[str, str]  # tariff documents by id@version
+    ring: KeyRing | None
+    openers: dict[str, PortOpener]  # by line id
+    data_dir: Path
+
+
+def prepare(config: Config) -> Prepared:
+    """Reads every file a configuration names. ConfigError says which one is wrong, where and how."""
+    try:
+        book = read_site_book(config.path(config.gateway.site_book))
+        documents = _read_documents(config)
+        models = {name: load_model(name) for name in {entry.model for entry in (*book.meters, *book.relays)}}
+        ring = load_key_ring(config.path(config.cloud.keyring)) if config.cloud is not None else None
+    except (SiteBookError, ModelError, OSError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    openers = {section.id: _opener(section) for section in config.lines}
+    prepared = Prepared(config, book, models, documents, ring, openers, config.path(config.gateway.data_dir))
+    _check_references(prepared)
+    return prepared
+
+
+async def run_gateway(
+    prepared: Prepared,
+    clock: Clock,
+    on_events: Callable[[Sequence[Event]], None] | None = None,
+    on_ready: Callable[[str | None], None] | None = None,
+) -> None:
+    """Runs until cancelled. `on_ready(console address or None)` is called when all of it is up."""
+    prepared.data_dir.mkdir(parents=True, exist_ok=True)
+    config = prepared.config
+    journal = SqliteJournal.open(prepared.data_dir / JOURNAL_FILE, config.gateway.id, record_hash)
+    event_log = JournalEventLog(journal)
+    state = reduce(apply, event_log.replay(), State())
+    metering = Metering(_meter_facts(prepared))
+    site = _site_facts(prepared)
+    pricing = Pricing(site.time_zone, site.minor_digits, partial(array_rate, TariffKernel), zone_offsets)
+    gateway = Gateway(site, state, event_log, journal, clock, pricing, prepared.documents, metering, on_events)
+    relays: dict[str, RelayFacts] = {}
+    actuation_pause_s = config.cloud.timer_s_max if config.cloud and config.cloud.timer_s_max else 1.0
+    lines, actuation = _connect_lines(prepared, clock, metering, gateway, relays, actuation_pause_s)
+    desk = _order_desk(prepared, gateway, clock)
+    cloud = _cloud_link(prepared, journal, gateway, desk, clock)
+    gateway.connect(lines, actuation, cloud)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for line in lines.values():
+                group.create_task(line.run())
+            if cloud is not None:
+                group.create_task(cloud.run())
+            group.create_task(serve_local_socket(prepared.data_dir / SOCKET_FILE, gateway.snapshots))
+            group.create_task(gateway.run())
+            if config.console is not None:
+                group.create_task(_serve_console(config, gateway, JournalReader(journal), desk, on_ready))
+            elif on_ready is not None:
+                on_ready(None)
+    finally:
+        await actuation.close()
+        await journal.close()
+        (prepared.data_dir / SOCKET_FILE).unlink(missing_ok=True)
+
+
+# --- parts -----------------------------------------------------------------------------------
+
+
+def _connect_lines(
+    prepared: Prepared,
+    clock: Clock,
+    metering: Metering,
+    gateway: Gateway,
+    relays: dict[str, RelayFacts],
+    pause_s: float,
+) -> tuple[dict[str, LineMaster], Actuation]:
+    """The masters of all lines, and the actuation over their relays."""
+    book = prepared.book
+    protected = frozenset(
+        meter.relay_id
+        for account in book.accounts
+        for meter in book.meters
+        if account.protected and account.meter_id == meter.meter_id and meter.relay_id is not None
+    )
+    holder: list[Actuation] = []
+    lines = {
+        section.id: LineMaster(
+            _line_settings(section),
+            [
+                MeterOnLine(entry.meter_id, entry.device_id, prepared.models[entry.model], entry.power_w_max)
+                for entry in book.meters
+                if entry.line_id == section.id
+            ],
+            [
+                RelayOnLine(entry.relay_id, entry.device_id, prepared.models[entry.model], entry.channel)
+                for entry in book.relays
+                if entry.line_id == section.id
+            ],
+            prepared.openers[section.id],
+            clock,
+            metering.on_sample,
+            lambda relay: holder[0].on_relay(relay),
+            protected,
+        )
+        for section in prepared.config.lines
+    }
+    line_of_relay = {entry.relay_id: lines[entry.line_id] for entry in book.relays}
+    account_of_meter = {entry.meter_id: entry for entry in book.accounts}
+    for meter in book.meters:
+        account = account_of_meter.get(meter.meter_id)
+        if meter.relay_id is not None and account is not None:
+            switch = line_of_relay[meter.relay_id]
+            relays[meter.relay_id] = RelayFacts(meter.relay_id, account.account_id, switch, account.protected)
+    holder.append(Actuation(relays, gateway.output_observed, gateway.output_disobeyed, pause_s))
+    return lines, holder[0]
+
+
+def _opener(section: LineSection) -> PortOpener:
+    try:
+        return opener_for(section.address, section.baud, section.format)
+    except ValueError as error:
+        raise ConfigError(f"line {section.id}: address: {error}") from error
+
+
+def _line_settings(section: LineSection) -> LineSettings:
+    return LineSettings(
+        line_id=section.id,
+        address=section.address,
+        baud=section.baud,
+        format=section.format,
+        response_timeout_ms=section.response_timeout_ms,
+        drain_silence_ms=section.drain_silence_ms,
+        poll_interval_ms=section.poll_interval_ms,
+        dead_backoff_s_max=section.dead_backoff_s_max,
+    )
+
+
+class _Checks:
+    """cloud_sync's checks, bound to this gateway's pinned keys."""
+
+    def __init__(self, ring: KeyRing, gateway_id: str) -> None:
+        self._ring, self._gateway_id = ring, gateway_id
+
+    def order(self, envelope: bytes, clock: ClockReading) -> Order | Refused:
+        order = orders.verify_order(envelope, self._ring, self._gateway_id)
+        if isinstance(order, orders.OrderRefused):
+            return Refused(order.reason)
+        refusal = orders.window_refusal(order, clock.at, clock.quality.trusted)
+        return order if refusal is None else Refused(refusal.reason, order)
+
+    def document(self, envelope: bytes) -> Document | Refused:
+        document = orders.verify_document(envelope, self._ring, self._gateway_id)
+        return Refused(document.reason) if isinstance(document, orders.OrderRefused) else document
+
+    def voucher(self, text: str) -> bytes | Refused:
+        envelope = voucher.read_voucher(text)
+        return Refused(envelope.reason) if isinstance(envelope, voucher.VoucherRefused) else envelope
+
+
+class _Door:
+    """The CommandDoor of edge.ports for the console."""
+
+    def __init__(self, desk: OrderDesk | None) -> None:
+        self._desk = desk
+
+    async def enter_voucher(self, text: str, actor: str) -> DoorAnswer:
+        if self._desk is None:
+            return DoorAnswer(False, "unknown_key", {})
+        return await self._desk.take_voucher(text)
+
+
+def _order_desk(prepared: Prepared, gateway: Gateway, clock: Clock) -> OrderDesk | None:
+    if prepared.ring is None:
+        return None
+    return OrderDesk(
+        checks=_Checks(prepared.ring, prepared.config.gateway.id),
+        accounts_by_meter={entry.meter_id: entry.account_id for entry in prepared.book.accounts},
+        read_clock=clock.read,
+        state=lambda: gateway.state,
+        newest_sample=gateway.newest_sample,
+        submit=gateway.submit,
+    )
+
+
+def _cloud_link(
+    prepared: Prepared, journal: SqliteJournal, gateway: Gateway, desk: OrderDesk | None, clock: Clock
+) -> CloudLink | None:
+    section = prepared.config.cloud
+    if section is None or prepared.ring is None or desk is None:
+        return None
+    gateway_id = prepared.config.gateway.id
+    settings = SessionSettings() if section.timer_s_max is None else SessionSettings().capped(section.timer_s_max)
+    session = SyncSession(
+        gateway_id=gateway_id,
+        boot_id=clock.read().boot_id,
+        software=gateway.site.software_version,
+        heads=journal.heads(),
+        ring=prepared.ring,
+        random_share=random.random,
+        settings=settings,
+    )
+    roster = tuple(RosterEntry(entry.meter_id, entry.account_id) for entry in prepared.book.accounts)
+
+    def hello_facts() -> HelloFacts:
+        reading = clock.read()
+        return HelloFacts(reading.at, reading.quality.value, roster)
+
+    async def on_order(envelope: bytes) -> None:
+        await desk.take_order(envelope, "cloud")
+
+    return CloudLink(
+        session=session,
+        transport=_transport(section, session, gateway_id),
+        journal=journal,
+        hello_facts=hello_facts,
+        on_order=on_order,
+        on_document=desk.take_document,
+        on_ack_time=gateway.cloud_heard,
+    )
+
+
+def _transport(section: CloudSection, session: SyncSession, gateway_id: str) -> MqttTransport:
+    brokers = [parse_broker(broker) for broker in section.brokers]
+    tls = None
+    if section.tls_ca is not None and section.tls_certificate is not None and section.tls_key is not None:
+        tls = gateway_tls_context(section.tls_ca, section.tls_certificate, section.tls_key)
+    settings = TransportSettings(
+        client_id=gateway_id,
+        brokers=tuple(BrokerAddress(host, port) for host, port, _ in brokers),
+        topics=session.topics(),
+        will=session.will(),
+        tls=tls,
+    )
+    capped = settings if section.timer_s_max is None else settings.capped(section.timer_s_max)
+    return MqttTransport(capped, random.random)
+
+
+async def _serve_console(
+    config: Config,
+    gateway: Gateway,
+    reader: JournalReader,
+    desk: OrderDesk | None,
+    on_ready: Callable[[str | None], None] | None,
+) -> None:
+    # Heavy, so only when there is a console.
+    from edge.console.app import create_app
+    from edge.console.server import serve
+    from edge.console.settings import ConsoleSettings
+
+    assert config.console is not None
+    host = config.console.host
+    settings = ConsoleSettings(allowed_hosts=config.console.allowed_hosts)
+    app = create_app(gateway.snapshots, reader, _Door(desk), settings)
+
+    def ready(port: int) -> None:
+        if on_ready is not None:
+            on_ready(f"http://{host}:{port}/")
+
+    await serve(app, host, config.console.port, ready)
+
+
+# --- facts and checks ------------------------------------------------------------------------
+
+
+def _read_documents(config: Config) -> dict[str, str]:
+    documents: dict[str, str] = {}
+    for name in config.gateway.tariffs:
+        path = config.path(name)
+        try:
+            documents.update(load_documents([path.read_text("utf-8")]))
+        except (TariffRefused, ValueError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+    return documents
+
+
+def _check_references(prepared: Prepared) -> None:
+    """What only shows when all files are known: lines that exist, models that can, tariffs that are there."""
+    path = prepared.config.path(prepared.config.gateway.site_book)
+    lines = {section.id for section in prepared.config.lines}
+    for entry in prepared.book.meters:
+        if entry.line_id not in lines:
+            raise ConfigError(f"{path}: meter {entry.meter_id}: line {entry.line_id!r} is none of {sorted(lines)}")
+        if prepared.models[entry.model].money_point is None:
+            raise ConfigError(f"{path}: meter {entry.meter_id}: model {entry.model!r} has no import register")
+    for relay in prepared.book.relays:
+        if relay.line_id not in lines:
+            raise ConfigError(f"{path}: relay {relay.relay_id}: line {relay.line_id!r} is none of {sorted(lines)}")
+        if prepared.models[relay.model].relay is None:
+            raise ConfigError(f"{path}: relay {relay.relay_id}: model {relay.model!r} has no relay")
+    for account in prepared.book.accounts:
+        if account.tariff not in prepared.documents:
+            known = ", ".join(sorted(prepared.documents)) or "none"
+            raise ConfigError(f"{path}: account {account.account_id}: tariff {account.tariff!r} is none of {known}")
+
+
+def _site_facts(prepared: Prepared) -> SiteFacts:
+    config, book = prepared.config, prepared.book
+    meters = {entry.meter_id: entry for entry in book.meters}
+    return SiteFacts(
+        gateway_id=config.gateway.id,
+        software_version=VERSION,
+        time_zone=book.site.time_zone,
+        currency=book.site.currency,
+        minor_digits=book.site.minor_digits,
+        accounts=tuple(
+            AccountFacts(
+                account_id=entry.account_id,
+                meter_id=entry.meter_id,
+                line_id=meters[entry.meter_id].line_id,
+                device_id=meters[entry.meter_id].device_id,
+                model_id=meters[entry.meter_id].model,
+                position=meters[entry.meter_id].position,
+                tariff=entry.tariff,
+                opening_nano=entry.opening_nano,
+                protected=entry.protected,
+                policy=entry.policy,
+            )
+            for entry in book.accounts
+        ),
+        local_display=config.accounting.local_display,
+        round_interval_s=config.accounting.round_interval_ms / 1000,
+        slot_s=config.accounting.slot_minutes * 60,
+    )
+
+
+def _meter_facts(prepared: Prepared) -> dict[str, MeterFacts]:
+    meters = {entry.meter_id: entry for entry in prepared.book.meters}
+    return {
+        entry.meter_id: MeterFacts(
+            account_id=entry.account_id,
+            meter_id=entry.meter_id,
+            power_w_max=meters[entry.meter_id].power_w_max,
+            step_wh=REGISTER_STEP_WH_MAX,
+            modulus_wh=None,
+        )
+        for entry in prepared.book.accounts
+    }

@@ -1,0 +1,304 @@
+"""One device of a line: what is read of it, how well it answers, and a visit to it step by step.
+
+Energy is Wh, times of `clock` are the accounting clock. A visit is a generator: it yields what to
+ask, is sent the outcome, and knows neither ports nor timers.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Final
+
+from edge.bus.frame import Framing, Request
+from edge.bus.plan import EXCEPTIONS_OF_A_HOLE, BlockMap, ReadBlock, ReadCost, ReadItem, ReadLimits, confirming_blocks
+from edge.bus.plausibility import RegisterReading, RegisterWatch
+from edge.bus.records import DeviceStatus, MeterOnLine, MeterSample, OutputResult, RelayOnLine, RelayState
+from edge.bus.transaction import Ask, Outcome
+from edge.meters.model import MeterModel, RelaySpec
+from edge.meters.point import Point, ValueRefused, register_wh, resolution_wh
+from edge.ports import Clock, ClockReading
+
+_RELAY_ITEM: Final = "relay "
+_EXCEPTION: Final = "exception_"
+
+
+Steps = Generator[Ask, Outcome, None]
+
+
+class Device:
+    """A meter, a relay board, or a meter with its own relay."""
+
+    def __init__(
+        self,
+        device_id: int,
+        meter: MeterOnLine | None,
+        relays: Sequence[RelayOnLine],
+        framing: Framing,
+        cost: ReadCost,
+    ) -> None:
+        models = [meter.model] if meter else []
+        models += [relay.model for relay in relays]
+        self.device_id, self.meter, self.relays = device_id, meter, {relay.relay_id: relay for relay in relays}
+        self.gap_s = max(model.link.min_gap_ms for model in models) / 1000
+        self.watch = RegisterWatch(meter.power_w_max) if meter else None
+        self.polls_ok = self.polls_failed = self.readings_rejected = 0
+        self.errors: Counter[str] = Counter()
+        self.last_ok: ClockReading | None = None
+        self.last_error: str | None = None
+        self._framing = framing
+        self._limits = _strictest(models)
+        self._points = _points_read(meter) if meter else {}
+        self._map = BlockMap(self._items(), self._limits, cost)
+        self._requests: dict[tuple[int, int, int], Request] = {}
+        self._refused_confirmations: set[tuple[int, int]] = set()
+
+    def status(self, silent: bool) -> DeviceStatus:
+        return DeviceStatus(
+            device_id=self.device_id,
+            meter_ids=(self.meter.meter_id,) if self.meter else (),
+            relay_ids=tuple(self.relays),
+            polls_ok=self.polls_ok,
+            polls_failed=self.polls_failed,
+            readings_rejected=self.readings_rejected,
+            errors=MappingProxyType(dict(self.errors)),
+            last_ok=self.last_ok,
+            last_error=self.last_error,
+            silent=silent,
+        )
+
+    def count(self, outcome: Outcome, clock: Clock) -> None:
+        """Books how a request ended. Whatever went wrong, the next money register is read twice."""
+        if outcome.reason is None:
+            self.polls_ok += 1
+            self.last_ok = clock.read()
+            return
+        self.polls_failed += 1
+        self.count_error(outcome.reason)
+
+    def count_error(self, reason: str) -> None:
+        self.errors[reason] += 1
+        self.last_error = reason
+        self.trouble()
+
+    def trouble(self) -> None:
+        if self.watch is not None:
+            self.watch.trouble()
+
+    def visit(
+        self, clock: Clock, on_sample: Callable[[MeterSample], None], on_relay: Callable[[RelayState], None]
+    ) -> Steps:
+        """Reads everything once, money first. A fault of the line ends the visit; an exception does not."""
+        values: dict[str, Decimal] = {}
+        money: MeterSample | None = None
+        seen: set[str] = set()
+        while (block := self._next_block(seen)) is not None:
+            asked_ms = clock.read().elapsed_ms
+            outcome = yield self._ask_block(block)
+            if outcome.reason in EXCEPTIONS_OF_A_HOLE:
+                blocks_before = self._map.blocks
+                self._map.refuse(block, self._kept())
+                seen |= _names(block) if self._map.blocks == blocks_before else set()
+                continue
+            if outcome.reason is not None and not outcome.reason.startswith(_EXCEPTION):
+                break
+            seen |= _names(block)
+            if outcome.reason is not None:
+                continue
+            answered = clock.read()
+            self._take_values(block, outcome, values)
+            self._take_relays(block, outcome, answered, on_relay)
+            if self._money_item() in block.items:
+                money = yield from self._judge_money(block, outcome, asked_ms, answered, clock)
+        if money is not None:
+            on_sample(
+                MeterSample(money.meter_id, money.clock, money.register_wh, MappingProxyType(values), money.verdict)
+            )
+
+    def switch(
+        self, relay: RelayOnLine, closed: bool, clock: Clock, on_relay: Callable[[RelayState], None]
+    ) -> Generator[Ask, Outcome, OutputResult]:
+        """Commands a relay and reads it back. The answer to the command alone proves nothing."""
+        spec = _relay_spec(relay)
+        written = yield Ask(self._write_request(relay, spec, closed), self.gap_s)
+        if not written.sent:
+            return OutputResult(False, None, written.reason)
+        item = self._relay_item(relay)
+        request = self._read_request(item.function_code, item.address, item.count)
+        read = yield Ask(request, max(self.gap_s, spec.settle_ms / 1000))
+        if read.reason is not None:
+            return OutputResult(False, None, read.reason)
+        state = spec.state(read.words)
+        if state is None:
+            self.count_error("relay_state_unknown")
+            return OutputResult(False, None, "relay_state_unknown")
+        on_relay(RelayState(relay.relay_id, clock.read(), state))
+        if state is closed:
+            return OutputResult(True, state, None)
+        return OutputResult(False, state, written.reason or "not_obeyed")
+
+    def _judge_money(
+        self, block: ReadBlock, outcome: Outcome, asked_ms: int, answered: ClockReading, clock: Clock
+    ) -> Generator[Ask, Outcome, MeterSample | None]:
+        """The money register as a sample without values, confirmed by a second read where that is needed."""
+        assert self.meter is not None
+        assert self.watch is not None
+        first = self._register_reading(block, outcome, asked_ms, answered)
+        if first is None:
+            return None
+        verdict = self.watch.first(first)
+        reading, stamp = first, answered
+        if verdict is None:
+            confirmed = yield from self._confirm(block, clock)
+            if confirmed is not None:
+                reading, stamp = confirmed
+                verdict = self.watch.second(first, reading)
+        if verdict is None:
+            self.readings_rejected += 1
+            self.trouble()
+            return None
+        return MeterSample(self.meter.meter_id, stamp, reading.register_wh, {}, verdict)
+
+    def _confirm(
+        self, first: ReadBlock, clock: Clock
+    ) -> Generator[Ask, Outcome, tuple[RegisterReading, ClockReading] | None]:
+        item = self._money_item()
+        assert item is not None
+        for block in confirming_blocks(item, first, self._limits):
+            if (block.address, block.count) in self._refused_confirmations and block != first:
+                continue
+            asked_ms = clock.read().elapsed_ms
+            outcome = yield self._ask_block(block)
+            if outcome.reason in EXCEPTIONS_OF_A_HOLE:
+                self._refused_confirmations.add((block.address, block.count))
+                continue
+            if outcome.reason is not None:
+                return None
+            answered = clock.read()
+            reading = self._register_reading(block, outcome, asked_ms, answered)
+            return None if reading is None else (reading, answered)
+        return None
+
+    def _register_reading(
+        self, block: ReadBlock, outcome: Outcome, asked_ms: int, answered: ClockReading
+    ) -> RegisterReading | None:
+        item = self._money_item()
+        assert item is not None
+        point, words = self._points[item.name], _words_of(item, block, outcome)
+        try:
+            return RegisterReading(
+                register_wh(point, words), resolution_wh(point, words), asked_ms, answered.elapsed_ms
+            )
+        except ValueRefused as refusal:
+            self.readings_rejected += 1
+            self.count_error(refusal.reason)
+            return None
+
+    def _take_values(self, block: ReadBlock, outcome: Outcome, values: dict[str, Decimal]) -> None:
+        for item in block.items:
+            point = self._points.get(item.name)
+            if point is None:
+                continue
+            try:
+                values[item.name] = point.decode(_words_of(item, block, outcome))
+            except ValueRefused as refusal:
+                if item != self._money_item():  # the money register's refusal is booked where it is judged
+                    self.errors[refusal.reason] += 1
+
+    def _take_relays(
+        self, block: ReadBlock, outcome: Outcome, answered: ClockReading, on_relay: Callable[[RelayState], None]
+    ) -> None:
+        for item in block.items:
+            if not item.name.startswith(_RELAY_ITEM):
+                continue
+            relay = self.relays[item.name.removeprefix(_RELAY_ITEM)]
+            state = _relay_spec(relay).state(_words_of(item, block, outcome))
+            if state is None:
+                self.count_error("relay_state_unknown")
+            else:
+                on_relay(RelayState(relay.relay_id, answered, state))
+
+    def _next_block(self, seen: set[str]) -> ReadBlock | None:
+        """The money register's block first: its answer proves that the device is there, and stamps the sample."""
+        unread = [block for block in self._map.blocks if not _names(block) <= seen]
+        money = self._money_item()
+        return min(unread, key=lambda block: money not in block.items, default=None)
+
+    def _items(self) -> list[ReadItem]:
+        return [
+            *(_point_item(point) for point in self._points.values()),
+            *(self._relay_item(relay) for relay in self.relays.values()),
+        ]
+
+    def _money_item(self) -> ReadItem | None:
+        if self.meter is None or self.meter.model.money_point is None:
+            return None
+        return _point_item(self._points[self.meter.model.money_point])
+
+    def _relay_item(self, relay: RelayOnLine) -> ReadItem:
+        spec = _relay_spec(relay)
+        address = spec.readback_address + relay.channel
+        return ReadItem(_RELAY_ITEM + relay.relay_id, spec.readback_function_code, address, spec.readback_count)
+
+    def _kept(self) -> frozenset[str]:
+        """Items that are asked for again whatever the device says: supply and money are never given up."""
+        money = self._money_item()
+        relays = {_RELAY_ITEM + relay_id for relay_id in self.relays}
+        return frozenset(relays | ({money.name} if money else set()))
+
+    def _ask_block(self, block: ReadBlock) -> Ask:
+        return Ask(self._read_request(block.function_code, block.address, block.count), self.gap_s)
+
+    def _read_request(self, function_code: int, address: int, count: int) -> Request:
+        key = (function_code, address, count)
+        if key not in self._requests:
+            self._requests[key] = self._framing.read(self.device_id, *key)
+        return self._requests[key]
+
+    def _write_request(self, relay: RelayOnLine, spec: RelaySpec, closed: bool) -> Request:
+        words, address = spec.command_words(closed), spec.command_address + relay.channel
+        allowed = relay.model.allows_write(spec.command_function_code, address, len(words))
+        assert allowed, f"{relay.model.id}: a write to {address:#06x} is not on the allow-list"
+        return self._framing.write(self.device_id, spec.command_function_code, address, words)
+
+
+def _points_read(meter: MeterOnLine) -> dict[str, Point]:
+    """The points asked for, the money register always among them."""
+    model = meter.model
+    wanted = tuple(model.points) if meter.points is None else (*meter.points, model.money_point or "")
+    unknown = [name for name in wanted if name not in model.points]
+    if unknown:
+        known = ", ".join(model.points) or "none"
+        raise ValueError(f"meter {meter.meter_id}: model {model.id} has no point {unknown[0]!r}; its points: {known}")
+    return {name: model.points[name] for name in wanted}
+
+
+def _point_item(point: Point) -> ReadItem:
+    return ReadItem(point.name, point.function_code, point.address, point.count)
+
+
+def _relay_spec(relay: RelayOnLine) -> RelaySpec:
+    spec = relay.model.relay
+    if spec is None or not 0 <= relay.channel < spec.channels:
+        channels = spec.channels if spec else 0
+        raise ValueError(
+            f"relay {relay.relay_id}: model {relay.model.id} has {channels} relay channels, "
+            f"channel {relay.channel} is not among them"
+        )
+    return spec
+
+
+def _strictest(models: Sequence[MeterModel]) -> ReadLimits:
+    return ReadLimits(
+        max_read_registers=min(model.link.max_read_registers for model in models),
+        even_register_reads_only=any(model.link.even_register_reads_only for model in models),
+    )
+
+
+def _names(block: ReadBlock) -> set[str]:
+    return {item.name for item in block.items}
+
+
+def _words_of(item: ReadItem, block: ReadBlock, outcome: Outcome) -> tuple[int, ...]:
+    start = item.address - block.address
+    return outcome.words[start : start + item.count]

@@ -1,0 +1,282 @@
+"""Requests as pymodbus builds them, and answers judged by a strict decoder of our own.
+
+Units: registers and coils as whole numbers, lengths in bytes. An answer is believed only if every
+check of its framing passes; each check has its own reason code and stands in a table, so a test can
+take one out and show what it is there for. Source: Modbus Application Protocol V1.1b3, Modbus over
+Serial Line V1.02, Modbus Messaging on TCP/IP V1.0b.
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+READ_BITS: Final = (1, 2)
+READ_REGISTERS: Final = (3, 4)
+WRITE_SINGLE: Final = (5, 6)
+WRITE_REGISTERS: Final = 16
+COIL_ON: Final = 0xFF00
+_EXCEPTION_FLAG: Final = 0x80
+_CRC_BYTES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to one device. `frame` is ready to send (MBAP: with a transaction id of 0 still)."""
+
+    device_id: int
+    function_code: int
+    address: int
+    count: int  # registers or coils
+    words: tuple[int, ...]  # what is written; empty for a read
+    frame: bytes
+    answer_pdu_bytes: int  # length of the good answer, from function code to the last data byte
+
+    @property
+    def is_write(self) -> bool:
+        return bool(self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must be true of an answer. `passes(request, sent, received)`."""
+
+    reason: str
+    passes: Callable[[Request, bytes, bytes], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How a request becomes bytes and what an answer must look like."""
+
+    name: str
+    head_bytes: int  # before the function code
+    tail_bytes: int  # after the data
+    checks: tuple[Check, ...]
+
+    def read(self, device_id: int, function_code: int, address: int, count: int) -> Request:
+        """Asks for `count` registers or coils."""
+        assert function_code in READ_BITS + READ_REGISTERS
+        assert 1 <= device_id <= 247
+        data_bytes = (count + 7) // 8 if function_code in READ_BITS else 2 * count
+        frame = _built_by_pymodbus(self.name, device_id, function_code, address, count, ())
+        return Request(device_id, function_code, address, count, (), frame, 2 + data_bytes)
+
+    def write(self, device_id: int, function_code: int, address: int, words: tuple[int, ...]) -> Request:
+        """Writes one coil (0xFF00, 0x0000), one register or several. Device id 0, a broadcast, has no answer."""
+        assert function_code in (*WRITE_SINGLE, WRITE_REGISTERS)
+        assert 1 <= device_id <= 247
+        assert words
+        frame = _built_by_pymodbus(self.name, device_id, function_code, address, len(words), words)
+        return Request(device_id, function_code, address, len(words), words, frame, 5)
+
+    def stamped(self, request: Request, transaction_id: int) -> bytes:
+        """The bytes to send: MBAP carries the transaction id, RTU has none."""
+        assert 1 <= transaction_id <= 0xFFFF
+        if self.name == "rtu":
+            return request.frame
+        return transaction_id.to_bytes(2, "big") + request.frame[2:]
+
+    def whole_bytes(self, request: Request, received: bytes) -> int:
+        """How long the whole answer is: known from the request, shorter for an exception."""
+        is_exception = received[self.head_bytes : self.head_bytes + 1] == _exception_code(request)
+        return self.head_bytes + (2 if is_exception else request.answer_pdu_bytes) + self.tail_bytes
+
+    def first_failure(self, request: Request, sent: bytes, received: bytes) -> str | None:
+        """Reason code of the first check that fails; None for an answer that may be believed."""
+        for check in self.checks:
+            if not check.passes(request, sent, received):
+                return check.reason
+        return None
+
+    def exception(self, request: Request, received: bytes) -> int | None:
+        """The exception code of a believed answer, None if it is a good one."""
+        pdu = received[self.head_bytes :]
+        return pdu[1] if pdu[:1] == _exception_code(request) else None
+
+    def words(self, request: Request, received: bytes) -> tuple[int, ...]:
+        """Registers or coils of a believed answer; nothing for a write."""
+        if request.is_write:
+            return ()
+        data = received[self.head_bytes + 2 : len(received) - self.tail_bytes]
+        if request.function_code in READ_BITS:
+            bits = int.from_bytes(data, "little")
+            return tuple(bits >> index & 1 for index in range(request.count))
+        return struct.unpack_from(f">{len(data) // 2}H", data)
+
+    def diagnose(self, request: Request, sent: bytes, received: bytes) -> str:
+        """Names what went wrong with all that came until the line was silent. Nothing here is believed."""
+        if not received:
+            return "timeout"
+        failure = self.first_failure(request, sent, received)
+        if failure is None:
+            return "late_reply"
+        if failure == "echo_of_request":  # an adapter that hears itself: the answer may follow
+            return failure
+        for offset in range(1, len(received) - self.head_bytes):
+            rest = received[offset:]
+            if self.first_failure(request, sent, rest[: self.whole_bytes(request, rest)]) is None:
+                return "noise_before"
+        return failure
+
+
+def crc16(data: bytes) -> int:
+    """CRC-16/MODBUS; 0 over a frame with its CRC means the frame is whole."""
+    crc = 0xFFFF
+    for byte in data:
+        crc = (crc >> 8) ^ _CRC_TABLE[(crc ^ byte) & 0xFF]
+    return crc
+
+
+def _crc_table_entry(byte: int) -> int:
+    for _ in range(8):
+        byte = (byte >> 1) ^ 0xA001 if byte & 1 else byte >> 1
+    return byte
+
+
+_CRC_TABLE: Final = tuple(_crc_table_entry(byte) for byte in range(256))
+
+
+def _exception_code(request: Request) -> bytes:
+    return bytes((request.function_code | _EXCEPTION_FLAG,))
+
+
+# The checks see slices, so a short answer fails the check for its length and none by accident.
+
+
+def _is_not_our_own_request(request: Request, sent: bytes, received: bytes) -> bool:
+    """The right answer to a single write equals the request, so only a read-back proves a write."""
+    return request.function_code in WRITE_SINGLE or not received.startswith(sent)
+
+
+def _device_id_matches(head_bytes: int) -> Callable[[Request, bytes, bytes], bool]:
+    def passes(request: Request, sent: bytes, received: bytes) -> bool:
+        return received[head_bytes - 1 : head_bytes] in (b"", bytes((request.device_id,)))
+
+    return passes
+
+
+def _function_matches(head_bytes: int) -> Callable[[Request, bytes, bytes], bool]:
+    def passes(request: Request, sent: bytes, received: bytes) -> bool:
+        function_code = received[head_bytes : head_bytes + 1]
+        return function_code in (b"", bytes((request.function_code,)), _exception_code(request))
+
+    return passes
+
+
+def _byte_count_matches(head_bytes: int) -> Callable[[Request, bytes, bytes], bool]:
+    def passes(request: Request, sent: bytes, received: bytes) -> bool:
+        if request.is_write or received[head_bytes : head_bytes + 1] == _exception_code(request):
+            return True
+        return received[head_bytes + 1 : head_bytes + 2] in (b"", bytes((request.answer_pdu_bytes - 2,)))
+
+    return passes
+
+
+def _echo_matches(head_bytes: int) -> Callable[[Request, bytes, bytes], bool]:
+    """A write is answered with its own address and value (or count)."""
+
+    def passes(request: Request, sent: bytes, received: bytes) -> bool:
+        if not request.is_write or received[head_bytes : head_bytes + 1] == _exception_code(request):
+            return True
+        echo = received[head_bytes + 1 : head_bytes + 5]
+        return echo == sent[head_bytes + 1 : head_bytes + 1 + len(echo)]
+
+    return passes
+
+
+def _is_long_enough(head_bytes: int, tail_bytes: int) -> Callable[[Request, bytes, bytes], bool]:
+    def passes(request: Request, sent: bytes, received: bytes) -> bool:
+        is_exception = received[head_bytes : head_bytes + 1] == _exception_code(request)
+        return len(received) >= head_bytes + (2 if is_exception else request.answer_pdu_bytes) + tail_bytes
+
+    return passes
+
+
+def _is_no_longer(head_bytes: int, tail_bytes: int) -> Callable[[Request, bytes, bytes], bool]:
+    def passes(request: Request, sent: bytes, received: bytes) -> bool:
+        is_exception = received[head_bytes : head_bytes + 1] == _exception_code(request)
+        return len(received) <= head_bytes + (2 if is_exception else request.answer_pdu_bytes) + tail_bytes
+
+    return passes
+
+
+def _crc_is_good(request: Request, sent: bytes, received: bytes) -> bool:
+    return crc16(received) == 0
+
+
+def _transaction_id_matches(request: Request, sent: bytes, received: bytes) -> bool:
+    """Id 0 is never sent, so an answer that carries it is refused too."""
+    return sent.startswith(received[:2])
+
+
+def _protocol_id_is_modbus(request: Request, sent: bytes, received: bytes) -> bool:
+    return b"\x00\x00".startswith(received[2:4])
+
+
+def _mbap_length_matches(request: Request, sent: bytes, received: bytes) -> bool:
+    is_exception = received[7:8] == _exception_code(request)
+    length = 1 + (2 if is_exception else request.answer_pdu_bytes)
+    return length.to_bytes(2, "big").startswith(received[4:6])
+
+
+RTU: Final = Framing(
+    name="rtu",
+    head_bytes=1,
+    tail_bytes=_CRC_BYTES,
+    checks=(
+        Check("echo_of_request", _is_not_our_own_request),
+        Check("wrong_unit", _device_id_matches(1)),
+        Check("wrong_function", _function_matches(1)),
+        Check("wrong_count", _byte_count_matches(1)),
+        Check("wrong_echo", _echo_matches(1)),
+        Check("truncated", _is_long_enough(1, _CRC_BYTES)),
+        Check("trailing_bytes", _is_no_longer(1, _CRC_BYTES)),
+        Check("crc", _crc_is_good),
+    ),
+)
+
+MBAP: Final = Framing(
+    name="mbap",
+    head_bytes=7,
+    tail_bytes=0,
+    checks=(
+        Check("echo_of_request", _is_not_our_own_request),
+        Check("wrong_transaction", _transaction_id_matches),
+        Check("wrong_protocol", _protocol_id_is_modbus),
+        Check("wrong_unit", _device_id_matches(7)),
+        Check("wrong_function", _function_matches(7)),
+        Check("wrong_length", _mbap_length_matches),
+        Check("wrong_count", _byte_count_matches(7)),
+        Check("wrong_echo", _echo_matches(7)),
+        Check("truncated", _is_long_enough(7, 0)),
+        Check("trailing_bytes", _is_no_longer(7, 0)),
+    ),
+)
+
+FRAMINGS: Final = {RTU.name: RTU, MBAP.name: MBAP}
+
+
+def _built_by_pymodbus(
+    framing: str, device_id: int, function_code: int, address: int, count: int, words: tuple[int, ...]
+) -> bytes:
+    """pymodbus is imported at the first request: a program that polls nothing does not pay for it."""
+    from pymodbus.framer import FramerRTU, FramerSocket
+    from pymodbus.pdu import DecodePDU, bit_message, register_message
+
+    requests: dict[int, Any] = {
+        1: bit_message.ReadCoilsRequest,
+        2: bit_message.ReadDiscreteInputsRequest,
+        3: register_message.ReadHoldingRegistersRequest,
+        4: register_message.ReadInputRegistersRequest,
+        5: bit_message.WriteSingleCoilRequest,
+        6: register_message.WriteSingleRegisterRequest,
+        16: register_message.WriteMultipleRegistersRequest,
+    }
+    values: dict[str, Any] = {"count": count}
+    if function_code == 5:
+        values = {"bits": [words[0] == COIL_ON]}
+    elif words:
+        values = {"registers": list(words)}
+    framer = {"rtu": FramerRTU, "mbap": FramerSocket}[framing](DecodePDU(is_server=False))
+    return bytes(framer.buildFrame(requests[function_code](address=address, dev_id=device_id, **values)))

@@ -1,0 +1,224 @@
+"""The master of one line: reads its meters and switches its relays until it is cancelled.
+
+Joins the talker on the port with the work to be done. Times are seconds of the loop, so the same
+code runs on a virtual one; accounting time comes from `clock`.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Final
+
+from edge import ports
+from edge.bus.device import Device
+from edge.bus.frame import FRAMINGS
+from edge.bus.plan import ReadCost, Rounds
+from edge.bus.records import (
+    DeviceStatus,
+    LineSettings,
+    LineStatus,
+    MeterOnLine,
+    MeterSample,
+    OutputResult,
+    RelayOnLine,
+    RelayState,
+    Verdict,
+)
+from edge.bus.talker import Talker
+from edge.bus.transaction import Timing
+from edge.bus.work import Command, Work
+
+__all__ = [
+    "DeviceStatus",
+    "LineMaster",
+    "LineSettings",
+    "LineStatus",
+    "MeterOnLine",
+    "MeterSample",
+    "OutputResult",
+    "RelayOnLine",
+    "RelayState",
+    "Verdict",
+]
+
+# Longer than the slowest answer any model documents (500 ms).
+_DRAIN_SILENCE_MS: Final = 550
+_REOPEN_FIRST_S: Final = 1.0
+_MS: Final = 1_000
+# A relay state read back within so many rounds is taken for the present one.
+_FRESH_ROUNDS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A relay as last read back, and when by the loop's time."""
+
+    closed: bool
+    at: float
+
+
+class LineMaster:
+    """The only one who talks on this line. `run()` polls; commands go between two reads."""
+
+    def __init__(
+        self,
+        settings: LineSettings,
+        meters: Sequence[MeterOnLine],
+        relays: Sequence[RelayOnLine],
+        opener: ports.PortOpener,
+        clock: ports.Clock,
+        on_sample: Callable[[MeterSample], None],
+        on_relay: Callable[[RelayState], None],
+        protected_relays: frozenset[str] = frozenset(),
+    ) -> None:
+        self._settings, self._opener, self._on_relay_read = settings, opener, on_relay
+        self._protected = protected_relays
+        models = [*(meter.model for meter in meters), *(relay.model for relay in relays)]
+        self._timing = _timing(settings, [model.link.max_response_ms or 0 for model in models])
+        self._devices = _devices(settings, meters, relays, self._timing)
+        self._device_of_meter = {device.meter.meter_id: device for device in self._devices if device.meter}
+        self._device_of_relay = {relay_id: device for device in self._devices for relay_id in device.relays}
+        self._rounds = Rounds(
+            [device.device_id for device in self._devices],
+            settings.poll_interval_ms / _MS,
+            settings.dead_backoff_s_max,
+        )
+        self._work = Work(self._devices, self._rounds, clock, on_sample, self._take_relay)
+        self._known: dict[str, _Known] = {}
+        self._errors: Counter[str] = Counter()
+        self._port_error: str | None = None
+        self._talker = Talker(FRAMINGS[settings.framing], self._timing, self._work, self._note_unasked)
+
+    async def run(self) -> None:
+        """Polls until cancelled. A port that is lost or cannot be opened is tried again with back-off."""
+        self._loop = asyncio.get_running_loop()
+        wait_s = _REOPEN_FIRST_S
+        while True:
+            if await self._serve_port():
+                wait_s = _REOPEN_FIRST_S
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, self._settings.reopen_backoff_s_max)
+
+    async def set_output(self, relay_id: str, closed: bool) -> OutputResult:
+        """Switches a relay before the next read and reads it back.
+
+        No traffic if the relay was read back in the wanted state within the last two rounds: callers
+        say every round what must be true, and only here the edge is found. Reasons besides the
+        line's own: protected, line_closed, superseded, relay_state_unknown, not_obeyed.
+        """
+        device = self._device_of_relay[relay_id]
+        if not closed and relay_id in self._protected:
+            return OutputResult(False, self._fresh_state(relay_id), "protected")
+        if not self._talker.is_open:
+            return OutputResult(False, None, "line_closed")
+        if not self._work.is_commanded(relay_id) and self._fresh_state(relay_id) is closed:
+            return OutputResult(True, closed, None)
+        result: asyncio.Future[OutputResult] = self._loop.create_future()
+        self._work.command(Command(device, device.relays[relay_id], closed, partial(_settle, result)))
+        self._talker.talk()
+        return await result
+
+    def request_reading(self, meter_id: str) -> None:
+        """Reads this meter next, whatever its turn."""
+        self._work.want_reading(self._device_of_meter[meter_id])
+        self._talker.talk()
+
+    def view(self) -> LineStatus:
+        """Counters of the line and of each device."""
+        cycle_s = self._rounds.cycle_s
+        statuses = {
+            device.device_id: device.status(self._rounds.is_silent(device.device_id)) for device in self._devices
+        }
+        return LineStatus(
+            line_id=self._settings.line_id,
+            address=self._settings.address,
+            open=self._talker.is_open,
+            last_error=self._port_error,
+            polls_ok=sum(status.polls_ok for status in statuses.values()),
+            polls_failed=sum(status.polls_failed for status in statuses.values()),
+            readings_rejected=sum(status.readings_rejected for status in statuses.values()),
+            errors=MappingProxyType(dict(sum((Counter(s.errors) for s in statuses.values()), Counter(self._errors)))),
+            cycle_ms=None if cycle_s is None else round(cycle_s * _MS),
+            devices=MappingProxyType(statuses),
+        )
+
+    async def _serve_port(self) -> bool:
+        """One life of the port. Returns whether it could be opened."""
+        try:
+            self._port_error = await self._talker.serve(self._opener, self._note_open)
+        except OSError as problem:
+            self._port_error = str(problem)
+            return False
+        finally:
+            self._work.abandon()
+        return True
+
+    def _note_open(self) -> None:
+        self._port_error = None
+
+    def _note_unasked(self) -> None:
+        self._errors["unasked_bytes"] += 1
+
+    def _take_relay(self, state: RelayState) -> None:
+        self._known[state.relay_id] = _Known(state.closed, self._loop.time())
+        self._on_relay_read(state)
+
+    def _fresh_state(self, relay_id: str) -> bool | None:
+        """The relay as read back lately; None if that is too long ago."""
+        known = self._known.get(relay_id)
+        round_s = max(self._settings.poll_interval_ms / _MS, self._rounds.cycle_s or 0.0)
+        if known is None or self._loop.time() - known.at > _FRESH_ROUNDS * round_s:
+            return None
+        return known.closed
+
+
+def _settle(result: asyncio.Future[OutputResult], value: OutputResult) -> None:
+    if not result.done():  # the caller may have given up
+        result.set_result(value)
+
+
+def _timing(settings: LineSettings, slowest_ms: Sequence[int]) -> Timing:
+    silence_ms = settings.drain_silence_ms
+    if silence_ms is None:
+        silence_ms = max([_DRAIN_SILENCE_MS, *(1.1 * ms for ms in slowest_ms)])
+    if settings.drain_ms_max < silence_ms:
+        raise ValueError(f"line {settings.line_id}: drain_ms_max must be at least the drain silence, {silence_ms} ms")
+    serial = Timing.of_serial(
+        settings.baud, settings.response_timeout_ms / _MS, silence_ms / _MS, settings.drain_ms_max / _MS
+    )
+    if settings.framing == "mbap":
+        return Timing(0.0, 0.0, serial.response_timeout_s, serial.drain_silence_s, serial.drain_s_max)
+    if settings.gap_ms is None:
+        return serial
+    return Timing(
+        settings.gap_ms / _MS, serial.byte_s, serial.response_timeout_s, serial.drain_silence_s, serial.drain_s_max
+    )
+
+
+def _devices(
+    settings: LineSettings, meters: Sequence[MeterOnLine], relays: Sequence[RelayOnLine], timing: Timing
+) -> list[Device]:
+    """Relay boards stand first in every round, then the meters in the order given."""
+    meter_at: dict[int, MeterOnLine] = {}
+    for meter in meters:
+        if meter.device_id in meter_at:
+            raise ValueError(
+                f"line {settings.line_id}: meters {meter_at[meter.device_id].meter_id} and {meter.meter_id} "
+                f"both have device id {meter.device_id}"
+            )
+        meter_at[meter.device_id] = meter
+    boards = dict.fromkeys(relay.device_id for relay in relays if relay.device_id not in meter_at)
+    cost = ReadCost.of_line(timing.byte_s, timing.gap_s)
+    return [
+        Device(
+            device_id,
+            meter_at.get(device_id),
+            [relay for relay in relays if relay.device_id == device_id],
+            FRAMINGS[settings.framing],
+            cost,
+        )
+        for device_id in (*boards, *meter_at)
+    ]

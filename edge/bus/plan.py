@@ -1,0 +1,219 @@
+"""What to ask a line, and when: reads merged over holes by cost, rounds, and dead devices.
+
+Registers and coils as on the wire, times in seconds of the caller's monotonic clock. No I/O.
+A request costs its own bytes, the device's turnaround and the silence around it; a register in a
+hole costs two characters. So holes are read across when that is cheaper, and remembered as borders
+once a device answers exception 2 or 3 there (05 and 06, busy, are not holes).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+_COILS_PER_READ_MAX: Final = 2_000  # Modbus V1.1b3, 6.1
+_ADDRESSES: Final = 0x1_0000
+_OVERHEAD_BYTES: Final = 8 + 5  # request, and what an answer carries besides data
+_BACKOFF_FIRST_S: Final = 1.0
+_READ_BITS_MAX_FUNCTION: Final = 2
+EXCEPTIONS_OF_A_HOLE: Final = ("exception_2", "exception_3")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadItem:
+    """One thing wanted of a device: a point or the state of a relay."""
+
+    name: str
+    function_code: int
+    address: int
+    count: int
+
+    @property
+    def end(self) -> int:
+        return self.address + self.count
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBlock:
+    """One read request and the items it brings."""
+
+    function_code: int
+    address: int
+    count: int
+    items: tuple[ReadItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCost:
+    """What a line and a device charge for reading, in seconds."""
+
+    request_s: float  # a request more, with its answer's overhead, turnaround and silence
+    register_s: float  # a register more
+
+    @classmethod
+    def of_line(cls, byte_s: float, gap_s: float, turnaround_s: float = 0.020) -> "ReadCost":
+        return cls(_OVERHEAD_BYTES * byte_s + turnaround_s + 2 * gap_s, 2 * byte_s)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """What a device allows in one read."""
+
+    max_read_registers: int
+    even_register_reads_only: bool
+
+
+class BlockMap:
+    """The read blocks of one device, which learn where its holes are."""
+
+    def __init__(self, items: Sequence[ReadItem], limits: ReadLimits, cost: ReadCost) -> None:
+        self._items = list(items)
+        self._limits, self._cost = limits, cost
+        self._borders: set[tuple[int, int]] = set()  # no block may reach across this address
+        self.dropped: list[ReadItem] = []  # the device has no such address
+        self.blocks = self._merged()
+
+    def refuse(self, block: ReadBlock, keep: frozenset[str] = frozenset()) -> None:
+        """The device answered exception 2 or 3: split at the widest hole, else in two, else drop the item.
+
+        Items named in `keep` are asked for again whatever the device says (money, relays).
+        """
+        if block not in self.blocks:
+            return
+        border = _split_address(block)
+        if border is None:  # one item, or several names for one address
+            lost = [item for item in block.items if item.name not in keep]
+            self._items = [item for item in self._items if item not in lost]
+            self.dropped += lost
+        else:
+            self._borders.add((block.function_code, border))
+        self.blocks = self._merged()
+
+    def _merged(self) -> tuple[ReadBlock, ...]:
+        blocks: list[ReadBlock] = []
+        for function_code in sorted({item.function_code for item in self._items}):
+            items = sorted(
+                (item for item in self._items if item.function_code == function_code),
+                key=lambda item: (item.address, item.count),
+            )
+            blocks += self._cheapest(function_code, items)
+        return tuple(blocks)
+
+    def _cheapest(self, function_code: int, items: list[ReadItem]) -> list[ReadBlock]:
+        """Cheapest cut of the sorted items into blocks: best[n] pays for the first n items."""
+        best: list[tuple[float, list[ReadBlock]]] = [(0.0, [])]
+        for end in range(1, len(items) + 1):
+            choices = []
+            for start in range(end):
+                block = self._block(function_code, items[start:end])
+                if block is not None:
+                    price, blocks = best[start]
+                    price += self._cost.request_s + self._cost.register_s * block.count
+                    choices.append((price, [*blocks, block]))
+            best.append(min(choices, key=lambda choice: choice[0]))
+        return best[-1][1]
+
+    def _block(self, function_code: int, items: list[ReadItem]) -> ReadBlock | None:
+        """One request over all `items`, or None where limits or borders forbid it. One item alone always goes."""
+        address, end = items[0].address, max(item.end for item in items)
+        bits = function_code <= _READ_BITS_MAX_FUNCTION
+        if self._limits.even_register_reads_only and not bits:
+            address, end = address - address % 2, end + end % 2
+        count_max = _COILS_PER_READ_MAX if bits else self._limits.max_read_registers
+        if len(items) > 1:
+            crossed = any(code == function_code and address < at < end for code, at in self._borders)
+            if crossed or end - address > count_max:
+                return None
+        return ReadBlock(function_code, address, end - address, tuple(items))
+
+
+def _split_address(block: ReadBlock) -> int | None:
+    """Where to split: the start of the item behind the widest hole, without holes the middle one; None: nowhere."""
+    starts = sorted({item.address for item in block.items if item.address > block.items[0].address})
+    if not starts:
+        return None
+    widest, border = 0, starts[len(starts) // 2]
+    for start in starts:
+        hole = start - max(item.end for item in block.items if item.address < start)
+        if hole > widest:
+            widest, border = hole, start
+    return border
+
+
+def confirming_blocks(item: ReadItem, first: ReadBlock, limits: ReadLimits) -> tuple[ReadBlock, ...]:
+    """Reads of `item` by which a first read is confirmed, best first: their length differs from `first`.
+
+    The last one has the same length after all, for a device that answers no other.
+    """
+    step = 2 if limits.even_register_reads_only else 1
+    start, end = item.address - item.address % step, item.end + item.end % step
+    spans = [(start, end), (start, end + step), (start - step, end), (start - step, end + step)]
+    blocks = [
+        ReadBlock(item.function_code, start, end - start, (item,))
+        for start, end in spans
+        if start >= 0 and end <= _ADDRESSES and end - start <= limits.max_read_registers
+    ]
+    return (*(block for block in blocks if block.count != first.count), first)
+
+
+class Turn:
+    """When one device is next due, and how long it is left alone while it does not answer."""
+
+    def __init__(self) -> None:
+        self.due_at = 0.0
+        self.silent_visits = 0
+
+    @property
+    def silent(self) -> bool:
+        return self.silent_visits > 0
+
+
+class Rounds:
+    """Who is next on the line. A round takes every due device once, in the order given."""
+
+    def __init__(self, device_ids: Sequence[int], poll_interval_s: float, dead_backoff_s_max: float) -> None:
+        self._poll_interval_s = poll_interval_s
+        self._backoff_s_max = max(dead_backoff_s_max, poll_interval_s)
+        self._turns = {device_id: Turn() for device_id in device_ids}
+        self._waiting: list[int] = []
+        self._started_at: float | None = None
+        self._next_round_at = 0.0
+        self.cycle_s: float | None = None
+
+    def next_device(self, now: float) -> int | None:
+        """The device to visit now; None until `due_at()`."""
+        if not self._waiting:
+            self._end_round(now)
+            if now < self._next_round_at:
+                return None
+            self._start_round(now)
+        return self._waiting.pop(0) if self._waiting else None
+
+    def due_at(self) -> float:
+        """When `next_device` will have something, at the latest known."""
+        return self._next_round_at
+
+    def answered(self, device_id: int) -> None:
+        """The device is alive: it keeps its place in every round from now on."""
+        turn = self._turns[device_id]
+        turn.silent_visits, turn.due_at = 0, 0.0
+
+    def did_not_answer(self, device_id: int, now: float) -> None:
+        """One try was lost: first miss, next round; then twice as long each time, up to the limit."""
+        turn = self._turns[device_id]
+        turn.silent_visits += 1
+        doublings = min(turn.silent_visits - 1, 32)
+        wait_s = min(max(self._poll_interval_s, _BACKOFF_FIRST_S) * 2.0**doublings, self._backoff_s_max)
+        turn.due_at = 0.0 if turn.silent_visits == 1 else now + wait_s
+
+    def is_silent(self, device_id: int) -> bool:
+        return self._turns[device_id].silent
+
+    def _start_round(self, now: float) -> None:
+        self._started_at = now
+        grid_at = self._next_round_at + self._poll_interval_s
+        self._next_round_at = grid_at if grid_at > now else now + self._poll_interval_s
+        self._waiting = [device_id for device_id, turn in self._turns.items() if turn.due_at <= now]
+
+    def _end_round(self, now: float) -> None:
+        if self._started_at is not None:
+            self.cycle_s, self._started_at = now - self._started_at, None

@@ -1,0 +1,127 @@
+"""What goes in and out of one line: settings, devices, samples, results and counters.
+
+Energy is Wh, times are milliseconds (`_ms`) or seconds (`_s`) of the event loop; a
+`ClockReading` is the accounting clock. Reason codes are listed in `edge/bus/README.md`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, Literal
+
+from edge.core.units import WattHours
+from edge.meters.model import MeterModel
+from edge.ports import ClockReading
+
+Verdict = Literal["good", "confirmed_falling", "confirmed_jump"]
+
+MBAP_SCHEME: Final = "tcp://"
+RTU_OVER_TCP_SCHEME: Final = "rtu+tcp://"
+
+
+@dataclass(frozen=True, slots=True)
+class LineSettings:
+    """One line. `address` is a device path, tcp://host:port or rtu+tcp://host:port."""
+
+    line_id: str
+    address: str
+    baud: int = 9600
+    format: str = "8N1"
+    response_timeout_ms: float = 300
+    drain_silence_ms: float | None = None  # None: longer than the slowest model on the line answers
+    drain_ms_max: float = 5_000  # a line that is never silent is given up after this, without sending
+    gap_ms: float | None = None  # None: the 3.5 characters of the baud rate
+    poll_interval_ms: float = 10_000
+    dead_backoff_s_max: float = 60
+    reopen_backoff_s_max: float = 30
+
+    @property
+    def framing(self) -> Literal["rtu", "mbap"]:
+        """RTU on serial devices and rtu+tcp://, MBAP (Modbus TCP) on tcp://."""
+        return "mbap" if self.address.startswith(MBAP_SCHEME) else "rtu"
+
+
+@dataclass(frozen=True, slots=True)
+class MeterOnLine:
+    """A meter and where it answers. `ratio` (CT x VT) is for the accounting: the raw register is reported."""
+
+    meter_id: str
+    device_id: int
+    model: MeterModel
+    power_w_max: int  # what the breaker lets through, on the register's side of the ratio
+    ratio: int = 1
+    points: tuple[str, ...] | None = None  # values to read besides the money register; None: all of the model
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOnLine:
+    """A supply relay: a coil of a board, or the meter's own (same device id as the meter)."""
+
+    relay_id: str
+    device_id: int
+    model: MeterModel
+    channel: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MeterSample:
+    """One reading. `clock` was read when the money register's answer was complete."""
+
+    meter_id: str
+    clock: ClockReading
+    register_wh: WattHours
+    values: Mapping[str, Decimal]
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class RelayState:
+    """A relay as it was read back."""
+
+    relay_id: str
+    clock: ClockReading
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutputResult:
+    """What became of a switching command: `confirmed` only if the read-back shows the wanted state."""
+
+    confirmed: bool
+    closed: bool | None  # as read back; None when it could not be read
+    reason: str | None  # why it is not confirmed
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """How well one device answers. A poll is one request."""
+
+    device_id: int
+    meter_ids: tuple[str, ...]
+    relay_ids: tuple[str, ...]
+    polls_ok: int
+    polls_failed: int
+    readings_rejected: int
+    errors: Mapping[str, int]  # by reason code
+    last_ok: ClockReading | None
+    last_error: str | None
+    silent: bool  # the last visits were not answered at all
+
+
+@dataclass(frozen=True, slots=True)
+class LineStatus:
+    """How well the line works."""
+
+    line_id: str
+    address: str
+    open: bool
+    last_error: str | None
+    polls_ok: int
+    polls_failed: int
+    readings_rejected: int
+    errors: Mapping[str, int]
+    cycle_ms: int | None  # last time around the line
+    devices: Mapping[int, DeviceStatus]
+
+    def of_meter(self, meter_id: str) -> DeviceStatus:
+        return next(device for device in self.devices.values() if meter_id in device.meter_ids)

@@ -1,0 +1,135 @@
+"""Who talks next on a line: switching commands first, then readings asked for, then the rounds.
+
+Times are seconds of the caller's monotonic clock. No I/O: asks go out, outcomes come in. A command
+does not wait for the visit that is under way, only for its present request.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+from edge.bus.device import Device, Steps
+from edge.bus.plan import Rounds
+from edge.bus.records import MeterSample, OutputResult, RelayOnLine, RelayState
+from edge.bus.transaction import Ask, Outcome
+from edge.ports import Clock
+
+# Reasons after which a device counts as absent. Anything else shows that something is there.
+_ABSENT = "timeout"
+_NOT_SENT = "line_busy"
+
+
+@dataclass(slots=True)
+class Command:
+    """A switching command on its way; `done` is told once how it ended."""
+
+    device: Device
+    relay: RelayOnLine
+    closed: bool
+    done: Callable[[OutputResult], None]
+
+
+class Work:
+    """The queue of one line."""
+
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        rounds: Rounds,
+        clock: Clock,
+        on_sample: Callable[[MeterSample], None],
+        on_relay: Callable[[RelayState], None],
+    ) -> None:
+        self._devices = {device.device_id: device for device in devices}
+        self._rounds, self._clock = rounds, clock
+        self._on_sample, self._on_relay = on_sample, on_relay
+        self._commands: deque[Command] = deque()
+        self._wanted: deque[Device] = deque()
+        self._command: Command | None = None
+        self._switching: Generator[Ask, Outcome, OutputResult] | None = None
+        self._switch_ask: Ask | None = None
+        self._visit: Steps | None = None
+        self._visit_ask: Ask | None = None
+
+    def command(self, command: Command) -> None:
+        """Queues a command; an older one for the same relay that has not begun is superseded."""
+        for waiting in [other for other in self._commands if other.relay.relay_id == command.relay.relay_id]:
+            self._commands.remove(waiting)
+            waiting.done(OutputResult(False, None, "superseded"))
+        self._commands.append(command)
+
+    def is_commanded(self, relay_id: str) -> bool:
+        """Whether a command for this relay is waiting or under way."""
+        begun = [self._command] if self._command else []
+        return any(command.relay.relay_id == relay_id for command in [*begun, *self._commands])
+
+    def want_reading(self, device: Device) -> None:
+        if device not in self._wanted:
+            self._wanted.append(device)
+
+    def next_ask(self, now: float) -> Ask | None:
+        """The next request, or None until `due_at()`. It stays the next one until `take` has its outcome."""
+        if self._switching is None and self._commands:
+            self._begin_command(self._commands.popleft())
+        if self._switch_ask is not None:
+            return self._switch_ask
+        while self._visit_ask is None:
+            device = self._next_device(now)
+            if device is None:
+                return None
+            self._visit = device.visit(self._clock, self._on_sample, self._on_relay)
+            self._visit_ask = next(self._visit, None)
+        return self._visit_ask
+
+    def due_at(self) -> float:
+        """When the next round starts."""
+        return self._rounds.due_at()
+
+    def take(self, ask: Ask, outcome: Outcome, now: float) -> None:
+        """How `ask` ended."""
+        device = self._devices[ask.request.device_id]
+        device.count(outcome, self._clock)
+        if outcome.reason not in (_ABSENT, _NOT_SENT):
+            self._rounds.answered(device.device_id)
+        if ask is self._switch_ask:
+            self._go_on_switching(outcome)
+            return
+        if outcome.reason == _ABSENT:
+            self._rounds.did_not_answer(device.device_id, now)
+        assert self._visit is not None
+        self._visit_ask = None
+        try:
+            self._visit_ask = self._visit.send(outcome)
+        except StopIteration:
+            self._visit = None
+
+    def abandon(self) -> None:
+        """The port is gone: whoever waits for a command is told, the visit is forgotten."""
+        for command in [*([self._command] if self._command else []), *self._commands]:
+            command.done(OutputResult(False, None, "line_closed"))
+        self._commands.clear()
+        self._wanted.clear()
+        self._command = self._switching = self._switch_ask = self._visit = self._visit_ask = None
+        for device in self._devices.values():
+            device.trouble()
+
+    def _next_device(self, now: float) -> Device | None:
+        if self._wanted:
+            return self._wanted.popleft()
+        device_id = self._rounds.next_device(now)
+        return None if device_id is None else self._devices[device_id]
+
+    def _begin_command(self, command: Command) -> None:
+        self._command = command
+        self._switching = command.device.switch(command.relay, command.closed, self._clock, self._on_relay)
+        self._switch_ask = next(self._switching)
+
+    def _go_on_switching(self, outcome: Outcome) -> None:
+        assert self._switching is not None
+        assert self._command is not None
+        try:
+            self._switch_ask = self._switching.send(outcome)
+        except StopIteration as end:
+            command = self._command
+            self._command = self._switching = self._switch_ask = None
+            command.done(end.value)

@@ -1,0 +1,184 @@
+"""The command line of `wattgate`. Each command loads only what it needs.
+
+Exit status: 0 done, 1 a check found something, 2 bad arguments or a file that cannot be used
+(nothing was started), 70 the agent had to stop by itself.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge import VERSION
+
+if TYPE_CHECKING:
+    from edge.config import Config
+    from edge.core.events import Event
+    from edge.ports import Clock
+
+EXIT_BAD_INPUT = 2
+EXIT_STOPPED = 70
+
+RUN_EXAMPLE = """example:
+  wattgate run --config /etc/wattgate/gateway.toml
+  wattgate run --config gateway.toml --check      reads every file, starts nothing
+"""
+DEMO_EXAMPLE = """example:
+  wattgate demo                          a street in a day every ten seconds, until Ctrl-C
+  wattgate demo --seconds 100 --json     the whole story, then one JSON object
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    return run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="wattgate", description="Prepaid electricity, kept right on site.")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    parser.set_defaults(run=lambda options: _version(parser, options))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    raw = argparse.RawDescriptionHelpFormatter
+
+    run = commands.add_parser("run", help="run the agent", epilog=RUN_EXAMPLE, formatter_class=raw)
+    run.add_argument("--config", required=True, type=Path, metavar="FILE", help="the gateway's TOML file")
+    run.add_argument("--check", action="store_true", help="check all files, then exit")
+    run.add_argument("--json", action="store_true", help="print events as JSON, one object a line")
+    run.set_defaults(run=_run)
+
+    demo = commands.add_parser("demo", help="a virtual street", epilog=DEMO_EXAMPLE, formatter_class=raw)
+    demo.add_argument("--seconds", type=_positive, metavar="N", help="end after N seconds (default: Ctrl-C ends it)")
+    demo.add_argument("--speed", type=_positive, default=8640, metavar="X", help="simulated seconds a second (8640)")
+    demo.add_argument("--port", type=_port, default=8080, metavar="P", help="of the console (8080, or the next free)")
+    demo.add_argument("--data", type=Path, metavar="DIR", help="keep everything there (default: a temporary folder)")
+    demo.add_argument("--json", action="store_true", help="the last line is one JSON object")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 1000000")
+    return value
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65_536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to 65535")
+    return int(text)
+
+
+def _version(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if not options.version:
+        parser.print_help()
+        return EXIT_BAD_INPUT
+    print(f"wattgate {VERSION}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from edge.bootstrap import prepare
+    from edge.config import ConfigError, read_config
+    from edge.store.journal import JournalError
+    from native.kernel import StaleKernel
+
+    try:
+        config = read_config(options.config)
+        prepared = prepare(config)
+        clock = _clock(config)
+    except (ConfigError, StaleKernel) as error:
+        print(f"wattgate: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    if options.check:
+        print(f"{options.config}: good")
+        return 0
+    from edge.bootstrap import run_gateway
+
+    printer = _EventPrinter(as_json=options.json)
+    try:
+        asyncio.run(_until_signalled(run_gateway(prepared, clock, printer.events, printer.ready)))
+    except (JournalError, OSError) as error:
+        return _stopped(error)
+    except BaseExceptionGroup as group:
+        for cause in group.exceptions:
+            _stopped(cause)
+        return EXIT_STOPPED
+    return 0
+
+
+def _stopped(cause: BaseException) -> int:
+    """Tells why the agent ended by itself. What is not expected trouble shows its whole trace."""
+    from edge.store.journal import JournalError
+
+    if not isinstance(cause, (JournalError, OSError)):
+        traceback.print_exception(cause)
+    print(f"wattgate: stopped: {cause}", file=sys.stderr)
+    return EXIT_STOPPED
+
+
+def _clock(config: "Config") -> "Clock":
+    from edge.config import ConfigError
+
+    if config.clock.file is None:
+        from hw.system_clock import SystemClock
+
+        return SystemClock()
+    from hw.sim.clock import ScaledClock
+
+    path = config.path(config.clock.file)
+    try:
+        return ScaledClock(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{path}: is not a clock file: {error}") from error
+
+
+async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:
+    """Runs `work` until SIGINT or SIGTERM, then lets it finish what it has begun."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+class _EventPrinter:
+    """Events worth seeing, for people or for a program."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def ready(self, address: str | None) -> None:
+        import msgspec
+
+        if self._as_json:
+            print(msgspec.json.encode({"type": "Ready", "console": address}).decode(), flush=True)
+        else:
+            print(f"wattgate runs{', console at ' + address if address else ''}", flush=True)
+
+    def events(self, events: "Sequence[Event]") -> None:
+        from edge.store.codec import encode_event
+
+        lines = [encode_event(event) for event in events if event.stream != "rdg"]
+        text = [body.decode() if self._as_json else f"{stream} {body.decode()}" for stream, body in lines]
+        if text:
+            print("\n".join(text), flush=True)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from hw.sim.demo import run_demo
+
+    return run_demo(options.seconds, options.speed, options.port, options.data, as_json=options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

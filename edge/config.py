@@ -1,0 +1,145 @@
+"""The gateway's configuration: one TOML file, checked whole before anything starts.
+
+Times of the bus and of MQTT are real milliseconds and seconds; times of the accounting are
+those of the accounting clock. A fault names the file, the key and what is allowed.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,23}$")]
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the text says where and what is allowed."""
+
+
+class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who this gateway is and where its files are. Relative paths start at the configuration file."""
+
+    id: Name
+    data_dir: str
+    site_book: str = "site.json"
+    tariffs: tuple[str, ...] = ()  # documents to accept at commissioning
+
+
+class ClockSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`system`, or `scaled` with the clock file of a simulated street."""
+
+    source: str = "system"
+    file: str | None = None
+
+
+class AccountingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often accounts are looked at (real milliseconds) and how often readings are recorded."""
+
+    round_interval_ms: Annotated[int, Meta(ge=20, le=60_000)] = 5_000
+    slot_minutes: Annotated[int, Meta(ge=1, le=1440)] = 15
+    local_display: bool = True  # notices appear on a display on site, which is their receipt
+
+
+class LineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line: /dev/ttyUSB0, tcp://host:port or rtu+tcp://host:port."""
+
+    id: Name
+    address: str
+    baud: Annotated[int, Meta(ge=300, le=1_000_000)] = 9600
+    format: Annotated[str, Meta(pattern="^[78][NEO][12]$")] = "8N1"
+    response_timeout_ms: Annotated[int, Meta(ge=1, le=10_000)] = 300
+    drain_silence_ms: Annotated[int, Meta(ge=1, le=60_000)] | None = None
+    poll_interval_ms: Annotated[int, Meta(ge=10, le=3_600_000)] = 5_000
+    dead_backoff_s_max: Annotated[int, Meta(ge=1, le=3600)] = 60
+
+
+class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Brokers in order of preference and the pinned key ring. `timer_s_max` caps every delay (demo, tests)."""
+
+    brokers: Annotated[tuple[str, ...], Meta(min_length=1)]
+    keyring: str
+    timer_s_max: Annotated[float, Meta(gt=0)] | None = None
+    tls_ca: str | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+
+
+class ConsoleSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The technician's console."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1")
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    gateway: GatewaySection
+    lines: Annotated[tuple[LineSection, ...], Meta(min_length=1)]
+    clock: ClockSection = ClockSection()
+    accounting: AccountingSection = AccountingSection()
+    cloud: CloudSection | None = None
+    console: ConsoleSection | None = None
+    folder: str = "."  # where the file lies; not a key of the file
+
+    def path(self, name: str) -> Path:
+        """A path of the configuration, relative ones starting at the file."""
+        return Path(self.folder) / name
+
+
+def read_config(path: Path) -> Config:
+    """The checked configuration. ConfigError names file, key and what is allowed."""
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+    if "folder" in content:
+        raise ConfigError(f"{path}: Object contains unknown field `folder`")
+    try:
+        config: Config = msgspec.convert({**content, "folder": str(path.parent)}, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    _check(path, config)
+    return config
+
+
+def parse_broker(text: str) -> tuple[str, int, bool]:
+    """(host, port, TLS) of mqtt://host:port or mqtts://host:port. ConfigError otherwise."""
+    scheme, _, rest = text.partition("://")
+    host, _, port = rest.rpartition(":")
+    if scheme not in ("mqtt", "mqtts") or not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise ConfigError(f"broker {text!r}: allowed is mqtt://host:port or mqtts://host:port")
+    return host, int(port), scheme == "mqtts"
+
+
+def _check(path: Path, config: Config) -> None:
+    seen: set[str] = set()
+    for index, line in enumerate(config.lines):
+        if line.id in seen:
+            raise ConfigError(f"{path}: lines[{index}].id: {line.id!r} stands there twice")
+        seen.add(line.id)
+        if not line.address:
+            raise ConfigError(f"{path}: lines[{index}].address: is empty")
+    if config.clock.source not in ("system", "scaled"):
+        raise ConfigError(f"{path}: clock.source: {config.clock.source!r}, allowed are system and scaled")
+    if (config.clock.source == "scaled") != (config.clock.file is not None):
+        raise ConfigError(f"{path}: clock.file: belongs to source scaled, and only there")
+    if config.cloud is not None:
+        _check_cloud(path, config.cloud)
+
+
+def _check_cloud(path: Path, cloud: CloudSection) -> None:
+    for index, broker in enumerate(cloud.brokers):
+        try:
+            parse_broker(broker)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: cloud.brokers[{index}]: {error}") from error
+    files = (cloud.tls_ca, cloud.tls_certificate, cloud.tls_key)
+    if any(files) and not all(files):
+        raise ConfigError(f"{path}: cloud: tls_ca, tls_certificate and tls_key come together")

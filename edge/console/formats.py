@@ -1,0 +1,118 @@
+"""Numbers, money and times as people read them: integers in, text out, no float.
+
+A balance is rounded towards minus infinity to the minor unit (RULES.md 1), an amount to pay
+upwards. Times are shown in the site's zone; the zone database is used when the device has one,
+else the snapshot's fixed offset.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from edge.agent.snapshot import StreetSnapshot
+from edge.console.language import Language
+
+# Units of a meter's points by the start of their names; the longer name stands first.
+_POINT_UNITS = (
+    ("power_factor", ""),
+    ("power", "W"),
+    ("voltage", "V"),
+    ("current", "A"),
+    ("frequency", "Hz"),
+    ("energy", "kWh"),
+)
+MINUS = "\N{MINUS SIGN}"
+_NANO_DIGITS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """How one site's values read in one language."""
+
+    language: Language
+    currency: str
+    minor_digits: int
+    zone: tzinfo
+
+    def money(self, nano: int, *, signed: bool = False) -> str:
+        """A balance or posting, rounded towards minus infinity, without the currency."""
+        return self.minor(nano // 10 ** (_NANO_DIGITS - self.minor_digits), signed=signed)
+
+    def money_to_pay(self, nano: int) -> str:
+        """An amount somebody has to pay: rounded up, so that paying it is enough."""
+        return self.minor(-(-nano // 10 ** (_NANO_DIGITS - self.minor_digits)))
+
+    def minor(self, amount: int, *, signed: bool = False) -> str:
+        """Minor units as a decimal with thousands separated: -1234 is −12.34."""
+        sign = MINUS if amount < 0 else "+" if signed and amount > 0 else ""
+        return sign + _fixed_point(abs(amount), self.minor_digits)
+
+    def energy(self, wh: int) -> str:
+        """Energy in kWh, exact to the Wh."""
+        return f"{MINUS if wh < 0 else ''}{_fixed_point(abs(wh), 3)} kWh"
+
+    def quantity(self, value: Decimal) -> str:
+        """An exact decimal as it came from the meter, without an exponent."""
+        return f"{value:,f}".replace("-", MINUS)
+
+    def local(self, at: int) -> datetime:
+        """Wall time on site."""
+        return datetime.fromtimestamp(at, self.zone)
+
+    def stamp(self, at: int) -> str:
+        """Date and time for a list: 2026-08-03 14:05."""
+        return self.local(at).strftime("%Y-%m-%d %H:%M")
+
+    def clock(self, at: int) -> str:
+        """Time of day with seconds."""
+        return self.local(at).strftime("%H:%M:%S")
+
+    def moment(self, at: int) -> str:
+        """Date and time for a sentence: Mon 3 Aug, 14:05."""
+        return self._worded("moment", at)
+
+    def day(self, at: int) -> str:
+        """A day for an axis: 3 Aug."""
+        return self._worded("day", at)
+
+    def age(self, seconds: int) -> str:
+        """How old something is, coarse: a minute, an hour or a day at a time."""
+        for unit, length in (("{n} d", 86_400), ("{n} h", 3600), ("{n} min", 60)):
+            if seconds >= length:
+                return self.language.text(unit).format(n=seconds // length)
+        return self.language.text("now")
+
+    def _worded(self, form: str, at: int) -> str:
+        local = self.local(at)
+        return self.language.term("format", form).format(
+            weekday=self.language.term("weekday", str(local.isoweekday())),
+            month=self.language.term("month", str(local.month)),
+            day=local.day,
+            time=local.strftime("%H:%M"),
+        )
+
+
+def formats_for(snapshot: StreetSnapshot, language: Language) -> Formats:
+    """The formats of a site: its currency, its minor unit, its zone."""
+    return Formats(
+        language, snapshot.currency, snapshot.minor_digits, _zone(snapshot.time_zone, snapshot.utc_offset_s)
+    )
+
+
+def unit_of(point: str) -> str:
+    """The unit of a meter's point: voltage_l1 is in V."""
+    return next((unit for start, unit in _POINT_UNITS if point.startswith(start)), "")
+
+
+def _zone(name: str, utc_offset_s: int) -> tzinfo:
+    # ZoneInfoNotFoundError is a KeyError; a name that is no relative path is a ValueError.
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return timezone(timedelta(seconds=utc_offset_s))
+
+
+def _fixed_point(amount: int, digits: int) -> str:
+    whole, rest = divmod(amount, 10**digits)
+    return f"{whole:,}.{rest:0{digits}d}" if digits else f"{whole:,}"

@@ -1,0 +1,94 @@
+"""What accounts owe now: estimate, reserve and live balance of a whole round in one rating call.
+
+Energy in Wh, money in nano-currency. The estimate runs from the last recorded register to the
+newest one and is added to what the record already holds; both are exact, so the sum equals one
+calculation from the issue (RULES.md 2). Source: COSEM Charge (class_id 113).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edge.core.account import Account, Register
+from edge.core.calendar import ZoneOffsets
+from edge.core.rating import Interval, Position, Rate, RatedInterval
+from edge.core.units import SECONDS_PER_DAY, MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """How energy is priced on this site: the rate, which tariff is which, the zone, the minor unit."""
+
+    rate: Rate
+    indexes: Mapping[str, int]  # id@version -> index of the tariff given to `rate`
+    positions: Mapping[str, int]  # id@version -> how many block positions it counts
+    zone: ZoneOffsets
+    minor_nano: int  # nano-currency in one minor unit
+
+    def position(self, account: Account) -> Position:
+        """Where the account stands in its tariff's blocks."""
+        return Position(self.indexes[account.tariff], account.cycle_energy_wh, account.cycle_start_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One account at its newest register."""
+
+    register: Register
+    fresh: RatedInterval  # from the recorded register to this one
+    estimate_nano: MoneyNano
+    live_nano: MoneyNano
+    reserve_nano: MoneyNano
+
+
+def rate_to(rating: Rating, account: Account, register: Register) -> RatedInterval:
+    """The cost from the recorded register to `register`."""
+    return rating.rate([rating.position(account)], [_interval(0, account, register)])[0]
+
+
+def figures_of(
+    rating: Rating, accounts: Sequence[Account], registers: Mapping[str, Register]
+) -> dict[str, Figures]:
+    """Figures of all accounts, those without a newer register at their recorded one. One call of the rate."""
+    intervals: list[Interval] = []
+    for index, account in enumerate(accounts):
+        register = registers.get(account.account_id, account.recorded)
+        energy_wh = reserve_energy_wh(account, register)
+        reserve_end_at = register.at + account.policy.reserve_days * SECONDS_PER_DAY
+        intervals.append(_interval(index, account, register))
+        intervals.append(Interval(index, register.at, reserve_end_at, energy_wh))
+    rated = rating.rate([rating.position(account) for account in accounts], intervals)
+    figures = {}
+    for index, account in enumerate(accounts):
+        fresh, reserve = rated[2 * index], rated[2 * index + 1]
+        estimate = MoneyNano(account.estimate_nano + fresh.amount_nano)
+        figures[account.account_id] = Figures(
+            register=registers.get(account.account_id, account.recorded),
+            fresh=fresh,
+            estimate_nano=estimate,
+            live_nano=MoneyNano(account.money_nano - estimate),
+            reserve_nano=MoneyNano(reserve.amount_nano),
+        )
+    return figures
+
+
+def reserve_energy_wh(account: Account, register: Register) -> int:
+    """Energy of `reserve_days` mean days: of the last issued bill, else of the days so far, else the default."""
+    days = account.policy.reserve_days
+    if account.mean_energy_wh is not None:
+        return account.mean_energy_wh * days // max(1, account.mean_days)
+    days_so_far = (register.at - account.issue.at) // SECONDS_PER_DAY
+    if days_so_far < 1:
+        return account.policy.daily_energy_default_wh * days
+    energy_wh = account.energy_since_issue_wh + register.register_wh - account.recorded.register_wh
+    return energy_wh * days // days_so_far
+
+
+def suggested_top_up_nano(figures: Figures, minor_nano: int) -> MoneyNano:
+    """What brings the balance up to the reserve, rounded up to the minor unit; never negative (RULES.md 6)."""
+    missing = max(0, figures.reserve_nano - figures.live_nano)
+    return MoneyNano(-(-missing // minor_nano) * minor_nano)
+
+
+def _interval(index: int, account: Account, register: Register) -> Interval:
+    energy_wh = register.register_wh - account.recorded.register_wh
+    return Interval(index, account.recorded.at, register.at, energy_wh)

@@ -1,0 +1,195 @@
+"""What the core can be told: imperative, frozen, and the only way to change an account.
+
+Every command carries the clock it is judged by; the core has no other. `received` is that
+clock, `paid_at` and the like are wall times told by somebody else and move no deadline
+(RULES.md 10, Times).
+"""
+
+from dataclasses import dataclass
+
+from edge.core.account import Register
+from edge.core.disconnect_control import Trigger
+from edge.core.policy import Policy
+from edge.core.units import ClockReading, MoneyNano, UnixSeconds, WattHours
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A register just read. `before` is the sample before it, if the gateway still knows it.
+
+    `confirmed` says that an implausible value was read twice and is what the meter shows.
+    """
+
+    account_id: str
+    at: UnixSeconds
+    register_wh: WattHours
+    before: Register | None = None
+    confirmed: bool = False
+    step_wh: WattHours = WattHours(0)  # resolution of the register here
+    power_w_max: int = 20_000
+    modulus_wh: WattHours | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAccount:
+    """Starts an account at a register read on site. Nothing before it is charged."""
+
+    received: ClockReading
+    account_id: str
+    meter_id: str
+    policy: Policy
+    tariff: str
+    register: Register
+    opening_nano: MoneyNano = MoneyNano(0)
+    protected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TakeRound:
+    """The newest samples of all meters, and what is needed to judge cuts by.
+
+    `record` asks for a reading record (once a slot). `cloud_silent_s` is how long the cloud
+    has not been heard, None if it never was configured.
+    """
+
+    received: ClockReading
+    samples: tuple[Sample, ...]
+    record: bool = False
+    cloud_silent_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyPayment:
+    """Money for an account. `cid` is set when a signed order carried it, by whatever door."""
+
+    received: ClockReading
+    account_id: str
+    payment_id: str
+    amount_nano: MoneyNano
+    door: str  # cloud | voucher | token
+    paid_at: UnixSeconds
+    cid: str | None = None
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReversePayment:
+    """Takes back a payment that was applied. It opens an episode, it never cuts at once."""
+
+    received: ClockReading
+    payment_id: str
+    amount_nano: MoneyNano
+    cid: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmNotice:
+    """A notice was handed over: receipt with its proof (RULES.md 6)."""
+
+    received: ClockReading
+    account_id: str
+    number: int
+    proof: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchSupply:
+    """An operator's order or a key press: one trigger of the disconnect control.
+
+    A remote one carries `cid`, supply version and end of validity (CONTRACT.md).
+    """
+
+    received: ClockReading
+    account_id: str
+    trigger: Trigger
+    reason: str
+    cid: str | None = None
+    supply_version: int | None = None
+    expires_at: UnixSeconds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSupply:
+    """Keep-supply order on or off: while it stands every trip is refused."""
+
+    received: ClockReading
+    account_id: str
+    keep: bool
+    cid: str | None = None
+    supply_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObserveOutputState:
+    """What the relay was read back as."""
+
+    received: ClockReading
+    account_id: str
+    connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptTariff:
+    """A verified tariff document is stored; it prices nothing until it is scheduled."""
+
+    received: ClockReading
+    tariff: str
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleTariff:
+    """A stored tariff takes effect for accounts at an instant (empty: all accounts)."""
+
+    received: ClockReading
+    tariff: str
+    effective_at: UnixSeconds
+    account_ids: tuple[str, ...] = ()
+    cid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClearHold:
+    """A technician looked: the register seen is the new base, the energy between is not charged."""
+
+    received: ClockReading
+    account_id: str
+    register: Register
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseOrder:
+    """An order that failed before it reached an account: its refusal is a stored result."""
+
+    received: ClockReading
+    cid: str
+    order_type: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoteCondition:
+    """Something worth remembering that changes no account: a silent meter, the link, a start."""
+
+    received: ClockReading
+    condition: str
+    account_id: str = ""
+    detail: str = ""
+
+
+Command = (
+    OpenAccount
+    | TakeRound
+    | ApplyPayment
+    | ReversePayment
+    | ConfirmNotice
+    | SwitchSupply
+    | KeepSupply
+    | ObserveOutputState
+    | AcceptTariff
+    | ScheduleTariff
+    | ClearHold
+    | RefuseOrder
+    | NoteCondition
+)

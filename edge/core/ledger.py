@@ -1,0 +1,238 @@
+"""What each event does to the state: `apply` never refuses and never rates again.
+
+Replay is `reduce(apply, events, State())` and equals the state the gateway ran with; a fixed
+tariff therefore does not rewrite history. Money in nano-currency, energy in Wh.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from edge.core import events as ev
+from edge.core.account import CUT_MEMORY_S, Account, Episode, Hold, Notice, Register, State, merge_lines
+from edge.core.disconnect_control import ControlState
+from edge.core.notices import grace_elapsed
+from edge.core.units import MoneyNano
+
+
+def apply(state: State, event: ev.Event) -> State:
+    """The state after `event`."""
+    return _APPLY[type(event)](state, event)
+
+
+def _with(state: State, account: Account) -> State:
+    return replace(state, accounts={**state.accounts, account.account_id: account})
+
+
+def _account_opened(state: State, event: ev.AccountOpened) -> State:
+    register = Register(event.register_at, event.register_wh)
+    account = Account(
+        account_id=event.account,
+        meter_id=event.meter,
+        policy=event.policy,
+        tariff=event.tariff,
+        money_nano=event.balance_nano,
+        issue=register,
+        recorded=register,
+        cycle_energy_wh=(0,) * event.positions,
+        protected=event.protected,
+    )
+    return _with(state, account)
+
+
+def _payment_applied(state: State, event: ev.PaymentApplied) -> State:
+    account = replace(state.accounts[event.account], money_nano=event.balance_nano)
+    return replace(_with(state, account), payments={**state.payments, event.payment_id: event.account})
+
+
+def _money_moved(state: State, event: ev.PaymentReversed | ev.RoundingPosted) -> State:
+    return _with(state, replace(state.accounts[event.account], money_nano=event.balance_nano))
+
+
+def _register_frozen(state: State, event: ev.RegisterFrozen) -> State:
+    account = state.accounts[event.account]
+    account = replace(
+        account,
+        recorded=Register(event.at, event.register_wh),
+        estimate_nano=event.estimate_nano,
+        charged=merge_lines(account.charged, event.lines),
+        cycle_energy_wh=event.cycle_energy_wh,
+        cycle_start_at=event.cycle_start_at,
+    )
+    return _with(state, account)
+
+
+def _bill_issued(state: State, event: ev.BillIssued) -> State:
+    account = replace(
+        state.accounts[event.account],
+        money_nano=event.balance_nano,
+        issue=Register(event.at, event.register_to_wh),
+        estimate_nano=event.estimate_nano,
+        charged=(),
+        mean_energy_wh=event.energy_wh,
+        mean_days=event.days,
+    )
+    return _with(state, account)
+
+
+def _notice_raised(state: State, event: ev.NoticeRaised) -> State:
+    account = state.accounts[event.account]
+    episode = account.episode or Episode(money_at_start_nano=event.balance_nano)
+    notice = Notice(event.number, event.at)
+    return _with(state, replace(account, episode=replace(episode, notices=(*episode.notices, notice))))
+
+
+def _notice_delivered(state: State, event: ev.NoticeDelivered) -> State:
+    account = state.accounts[event.account]
+    episode = account.episode
+    assert episode is not None
+    notices = tuple(
+        replace(notice, receipt=event.receipt, proof=event.proof, grace_elapsed_s=event.grace_elapsed_s)
+        if notice.number == event.number
+        else notice
+        for notice in episode.notices
+    )
+    starts = event.number == 2
+    episode = replace(
+        episode,
+        notices=notices,
+        grace_elapsed_s=0 if starts else event.grace_elapsed_s,
+        grace_clock=event.receipt if starts or episode.grace_clock is not None else None,
+    )
+    return _with(state, replace(account, episode=episode))
+
+
+def _episode_closed(state: State, event: ev.EpisodeClosed) -> State:
+    return _with(state, replace(state.accounts[event.account], episode=None))
+
+
+def _cut_deferred(state: State, event: ev.CutDeferred) -> State:
+    account = state.accounts[event.account]
+    assert account.episode is not None
+    deferred = tuple(code for code, _evidence in event.blockers)
+    return _with(state, replace(account, episode=replace(account.episode, deferred=deferred)))
+
+
+def _case_escalated(state: State, event: ev.CaseEscalated) -> State:
+    account = state.accounts[event.account]
+    assert account.episode is not None
+    return _with(state, replace(account, episode=replace(account.episode, escalated=True)))
+
+
+def _disconnect_control_changed(state: State, event: ev.DisconnectControlChanged) -> State:
+    account = replace(
+        state.accounts[event.account],
+        control_state=ControlState(event.control_state),
+        control_reason=event.reason,
+        local_reason=event.local_reason,
+        supply_version=event.supply_version,
+    )
+    state = _with(state, account)
+    if event.trigger != "local_disconnect":
+        return state
+    recent = tuple(at for at in state.local_cuts if at > event.at - CUT_MEMORY_S)
+    return replace(state, local_cuts=(*recent, event.at))
+
+
+def _local_reason_cleared(state: State, event: ev.LocalReasonCleared) -> State:
+    return _with(state, replace(state.accounts[event.account], local_reason=None))
+
+
+def _keep_supply_changed(state: State, event: ev.KeepSupplyChanged) -> State:
+    account = state.accounts[event.account]
+    return _with(state, replace(account, keep_supply=event.keep, supply_version=event.supply_version))
+
+
+def _hold_raised(state: State, event: ev.HoldRaised) -> State:
+    hold = Hold(event.reason, event.at, event.seen_wh)
+    return _with(state, replace(state.accounts[event.account], hold=hold))
+
+
+def _hold_cleared(state: State, event: ev.HoldCleared) -> State:
+    register = Register(event.register_at, event.register_wh)
+    return _with(state, replace(state.accounts[event.account], hold=None, recorded=register))
+
+
+def _tariff_accepted(state: State, event: ev.TariffAccepted) -> State:
+    return replace(state, tariffs={**state.tariffs, event.tariff: event.document})
+
+
+def _tariff_scheduled(state: State, event: ev.TariffScheduled) -> State:
+    pending = sorted({*state.pending_tariffs, (event.effective_at, event.account, event.tariff)})
+    return replace(state, pending_tariffs=tuple(pending))
+
+
+def _tariff_activated(state: State, event: ev.TariffActivated) -> State:
+    account = replace(state.accounts[event.account], tariff=event.tariff, cycle_energy_wh=event.cycle_energy_wh)
+    pending = tuple(
+        entry
+        for entry in state.pending_tariffs
+        if not (entry[1] == event.account and entry[2] == event.tariff and entry[0] <= event.at)
+    )
+    return replace(_with(state, account), pending_tariffs=pending)
+
+
+def _readings_recorded(state: State, event: ev.ReadingsRecorded) -> State:
+    accounts = dict(state.accounts)
+    for index, account_id in enumerate(event.accounts):
+        account, lines = accounts[account_id], event.lines[index]
+        accounts[account_id] = replace(
+            account,
+            recorded=Register(event.register_at[index], event.register_wh[index]),
+            estimate_nano=MoneyNano(account.estimate_nano + sum(line.amount_nano for line in lines)),
+            charged=merge_lines(account.charged, lines),
+            cycle_energy_wh=event.cycle_energy_wh[index],
+            cycle_start_at=event.cycle_start_at[index],
+        )
+    for account_id, account in accounts.items():
+        episode = account.episode
+        if episode is not None and episode.grace_clock is not None:
+            elapsed = grace_elapsed(episode, event.clock)
+            episode = replace(episode, grace_elapsed_s=elapsed, grace_clock=event.clock)
+            accounts[account_id] = replace(account, episode=episode)
+    return replace(state, accounts=accounts)
+
+
+def _order_applied(state: State, event: ev.OrderApplied) -> State:
+    return replace(state, applied={**state.applied, event.cid: event.result})
+
+
+def _order_refused(state: State, event: ev.OrderRefused) -> State:
+    return replace(state, applied={**state.applied, event.cid: f"{event.result}:{event.reason}"})
+
+
+def _output_state_observed(state: State, event: ev.OutputStateObserved) -> State:
+    return _with(state, replace(state.accounts[event.account], output_connected=event.connected))
+
+
+def _unchanged(state: State, event: ev.PaymentRefused | ev.ConditionNoted) -> State:
+    return state
+
+
+_APPLY: Mapping[type, Callable[[State, Any], State]] = {
+    ev.AccountOpened: _account_opened,
+    ev.PaymentApplied: _payment_applied,
+    ev.PaymentReversed: _money_moved,
+    ev.PaymentRefused: _unchanged,
+    ev.RegisterFrozen: _register_frozen,
+    ev.BillIssued: _bill_issued,
+    ev.RoundingPosted: _money_moved,
+    ev.NoticeRaised: _notice_raised,
+    ev.NoticeDelivered: _notice_delivered,
+    ev.EpisodeClosed: _episode_closed,
+    ev.CutDeferred: _cut_deferred,
+    ev.CaseEscalated: _case_escalated,
+    ev.DisconnectControlChanged: _disconnect_control_changed,
+    ev.LocalReasonCleared: _local_reason_cleared,
+    ev.KeepSupplyChanged: _keep_supply_changed,
+    ev.HoldRaised: _hold_raised,
+    ev.HoldCleared: _hold_cleared,
+    ev.TariffAccepted: _tariff_accepted,
+    ev.TariffScheduled: _tariff_scheduled,
+    ev.TariffActivated: _tariff_activated,
+    ev.ReadingsRecorded: _readings_recorded,
+    ev.OrderApplied: _order_applied,
+    ev.OrderRefused: _order_refused,
+    ev.OutputStateObserved: _output_state_observed,
+    ev.ConditionNoted: _unchanged,
+}

@@ -1,0 +1,423 @@
+"""The accounting core as one pure function: step(state, command, rating) -> (state, events, effects).
+
+The state after a step is always `reduce(apply, events, state)`. Nothing here reads a clock,
+waits, or touches the world. Energy Wh, money nano-currency, time Unix seconds.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge.core import commands as cmd
+from edge.core import events as ev
+from edge.core.account import Account, Register, State
+from edge.core.blockers import CutFacts, cut_blockers
+from edge.core.boundary import cross_boundaries
+from edge.core.charge import Figures, Rating, figures_of
+from edge.core.credit import payment_events, reversal_events
+from edge.core.disconnect_control import ControlState, Refusal, Trigger, transition
+from edge.core.effects import Effect, effects_of
+from edge.core.ledger import apply
+from edge.core.notices import Balances, Step, due_step, grace_elapsed
+from edge.core.reading import DeltaKind, RegisterDelta, delta, plausible_energy
+from edge.core.units import SECONDS_PER_DAY, ClockReading, MoneyNano, UnixSeconds, WattHours
+
+# Where no clock can say how long ago the record was made, physics is asked for a month.
+ELAPSED_UNKNOWN_S = 31 * SECONDS_PER_DAY
+REMOTE = {Trigger.REMOTE_DISCONNECT: "cut", Trigger.REMOTE_RECONNECT: "restore"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What a command led to. `figures` are the balances it was judged by, for whoever shows them."""
+
+    state: State
+    events: tuple[ev.Event, ...]
+    effects: tuple[Effect, ...]
+    figures: Mapping[str, Figures]
+
+
+def step(state: State, command: cmd.Command, rating: Rating) -> Stepped:
+    """Judges one command. Refusals are events too; a command that was already answered gives none."""
+    turn = Turn(state, rating)
+    _STEPS[type(command)](turn, command)
+    return Stepped(turn.state, tuple(turn.events), effects_of(turn.state), turn.figures)
+
+
+@dataclass(slots=True)
+class Turn:
+    """One step under way: events are applied as they are decided, so later ones see earlier ones."""
+
+    state: State
+    rating: Rating
+    events: list[ev.Event] = field(default_factory=list)
+    figures: dict[str, Figures] = field(default_factory=dict)
+
+    def emit(self, event: ev.Event) -> None:
+        self.events.append(event)
+        self.state = apply(self.state, event)
+
+    def emit_all(self, events: Iterable[ev.Event]) -> None:
+        for event in events:
+            self.emit(event)
+
+
+# --- a round ---------------------------------------------------------------------------------
+
+
+def _take_round(turn: Turn, command: cmd.TakeRound) -> None:
+    registers: dict[str, Register] = {}
+    for sample in command.samples:
+        register = _accept_sample(turn, sample, command.received)
+        if register is not None:
+            registers[sample.account_id] = register
+    accounts = list(turn.state.accounts.values())
+    turn.figures = figures_of(turn.rating, accounts, registers)
+    if command.record:
+        _record_readings(turn, command.received, list(registers))
+    for account_id in list(turn.state.accounts):
+        fresh = registers.get(account_id)
+        _decide(turn, account_id, Occasion(command.received, fresh, command.cloud_silent_s, may_cut=True))
+
+
+def _accept_sample(turn: Turn, sample: cmd.Sample, clock: ClockReading) -> Register | None:
+    """The register to charge by, or None if it cannot be believed. Crosses midnights on the way.
+
+    The register is the account's own: it goes on rising where the meter's starts over.
+    """
+    account = turn.state.accounts[sample.account_id]
+    recorded = account.recorded
+    # An untrusted clock passes no midnight, and a clock set back waits: energy is charged where time stands.
+    at = max(recorded.at, sample.at) if clock.quality.trusted else recorded.at
+    found = _delta(recorded, sample, at)
+    if found.energy_wh is None:
+        if account.hold is None and sample.confirmed:
+            reason = f"register_{found.kind.value}"
+            turn.emit(ev.HoldRaised(clock.at, account.account_id, reason, recorded.register_wh, sample.register_wh))
+        return None
+    if account.hold is not None:
+        recovered = ("register_recovered", recorded.at, recorded.register_wh, 0)
+        turn.emit(ev.HoldCleared(clock.at, account.account_id, *recovered))
+    register = Register(UnixSeconds(at), WattHours(recorded.register_wh + found.energy_wh))
+    before = None if found.kind is DeltaKind.ROLLOVER else sample.before
+    turn.emit_all(cross_boundaries(turn.state, sample.account_id, before, register, turn.rating))
+    return register
+
+
+def _delta(recorded: Register, sample: cmd.Sample, at: int) -> RegisterDelta:
+    """What lies between the recorded register and a sample, by physics and the meter's modulus."""
+    elapsed_s = at - recorded.at or ELAPSED_UNKNOWN_S
+    before_wh = recorded.register_wh % sample.modulus_wh if sample.modulus_wh else recorded.register_wh
+    plausible_wh = plausible_energy(sample.power_w_max, elapsed_s, sample.step_wh)
+    return delta(before_wh, sample.register_wh, plausible_wh, sample.modulus_wh)
+
+
+def _record_readings(turn: Turn, clock: ClockReading, account_ids: Sequence[str]) -> None:
+    """A reading record of these accounts at the registers they were judged by: one event for all."""
+    figures = [turn.figures[account_id] for account_id in account_ids]
+    turn.emit(
+        ev.ReadingsRecorded(
+            at=clock.at,
+            clock=clock,
+            accounts=tuple(account_ids),
+            register_at=tuple(entry.register.at for entry in figures),
+            register_wh=tuple(entry.register.register_wh for entry in figures),
+            lines=tuple(entry.fresh.lines for entry in figures),
+            cycle_energy_wh=tuple(entry.fresh.cycle_energy_wh for entry in figures),
+            cycle_start_at=tuple(UnixSeconds(entry.fresh.cycle_start_at) for entry in figures),
+            estimated=tuple(entry.fresh.estimated for entry in figures),
+        )
+    )
+
+
+# --- decisions -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """When and on what an account is judged. Only a round may cut: a payment never does."""
+
+    clock: ClockReading
+    fresh: Register | None  # read for this judgement
+    cloud_silent_s: int | None
+    may_cut: bool
+
+
+def _decide(turn: Turn, account_id: str, occasion: Occasion) -> None:
+    """Notices, cut and restore of one account by the figures of this turn. At most one step of 7+0+3."""
+    account = turn.state.accounts[account_id]
+    if account.hold is None:
+        _follow_notices(turn, account, occasion)
+    _reconnect_if_clear(turn, account_id, occasion.clock)
+
+
+def _follow_notices(turn: Turn, account: Account, occasion: Occasion) -> None:
+    figures, at = turn.figures[account.account_id], occasion.clock.at
+    threshold = MoneyNano(-account.policy.overdraft_nano)
+    if account.local_reason is not None and figures.live_nano >= threshold:
+        turn.emit(ev.LocalReasonCleared(at, account.account_id, figures.live_nano))
+    balances = Balances(figures.live_nano, figures.reserve_nano, threshold)
+    due = due_step(account, balances, occasion.clock, turn.rating.zone)
+    if due in (*_NOTICE_NUMBERS, Step.ESCALATE, Step.CUT) and account.recorded != figures.register:
+        # What is decided rests on what is recorded: a restart must not find the balance better than it was.
+        _record_readings(turn, occasion.clock, [account.account_id])
+    if due in _NOTICE_NUMBERS:
+        turn.emit(_notice(account, _NOTICE_NUMBERS[due], figures, occasion.clock))
+    elif due is Step.CLOSE:
+        restored = account.episode is not None and account.episode.notice(2) is not None
+        reason = "balance_restored" if restored else "reserve_restored"
+        turn.emit(ev.EpisodeClosed(at, account.account_id, reason, figures.live_nano))
+    elif due is Step.ESCALATE:
+        turn.emit(ev.CaseEscalated(at, account.account_id, figures.live_nano))
+    elif due is Step.CUT and occasion.may_cut and account.control_state is ControlState.CONNECTED:
+        _cut_unless_blocked(turn, account, occasion)
+
+
+_NOTICE_NUMBERS = {Step.NOTICE_1: 1, Step.NOTICE_2: 2, Step.NOTICE_3: 3}
+
+
+def _notice(account: Account, number: int, figures: Figures, clock: ClockReading) -> ev.NoticeRaised:
+    return ev.NoticeRaised(
+        at=clock.at,
+        account=account.account_id,
+        number=number,
+        balance_nano=account.money_nano,
+        live_balance_nano=figures.live_nano,
+        reserve_nano=figures.reserve_nano,
+        register_at=figures.register.at,
+        register_wh=figures.register.register_wh,
+    )
+
+
+def _cut_unless_blocked(turn: Turn, account: Account, occasion: Occasion) -> None:
+    clock = occasion.clock
+    facts = CutFacts(
+        clock=clock,
+        zone=turn.rating.zone,
+        live_nano=turn.figures[account.account_id].live_nano,
+        reading_at=occasion.fresh.at if occasion.fresh is not None else None,
+        cloud_silent_s=occasion.cloud_silent_s,
+        cuts_last_hour=turn.state.cuts_since(clock.at),
+        accounts_on_site=len(turn.state.accounts),
+    )
+    blockers = cut_blockers(account, facts)
+    if not blockers:
+        _switch(turn, account, Trigger.LOCAL_DISCONNECT, "no_credit", clock)
+        return
+    assert account.episode is not None
+    if account.episode.deferred != tuple(blocker.code for blocker in blockers):
+        evidence = tuple((blocker.code, blocker.evidence) for blocker in blockers)
+        turn.emit(ev.CutDeferred(clock.at, account.account_id, evidence))
+
+
+def _reconnect_if_clear(turn: Turn, account_id: str, clock: ClockReading) -> None:
+    account = turn.state.accounts[account_id]
+    if account.control_state is ControlState.READY_FOR_RECONNECTION and account.local_reason is None:
+        _switch(turn, account, Trigger.LOCAL_RECONNECT, "balance_restored", clock)
+
+
+def _switch(
+    turn: Turn, account: Account, trigger: Trigger, reason: str, clock: ClockReading, supply_version: int | None = None
+) -> Refusal | None:
+    """Moves the control state, or says why not."""
+    target = transition(
+        account.control_state,
+        trigger,
+        control_mode=account.policy.control_mode,
+        local_reason_stands=account.local_reason is not None,
+        keep_supply=account.keep_supply,
+        protected=account.protected,
+    )
+    if isinstance(target, Refusal):
+        return target
+    figures = turn.figures.get(account.account_id)
+    turn.emit(
+        ev.DisconnectControlChanged(
+            at=clock.at,
+            account=account.account_id,
+            control_state=target.value,
+            trigger=trigger.value,
+            reason=reason,
+            local_reason=reason if trigger is Trigger.LOCAL_DISCONNECT else account.local_reason,
+            supply_version=account.supply_version if supply_version is None else supply_version,
+            balance_nano=account.money_nano,
+            live_balance_nano=figures.live_nano if figures else None,
+            register_wh=figures.register.register_wh if figures else None,
+        )
+    )
+    return None
+
+
+# --- money, orders, receipts -----------------------------------------------------------------
+
+
+def _open_account(turn: Turn, command: cmd.OpenAccount) -> None:
+    if command.account_id in turn.state.accounts:
+        return
+    turn.emit(
+        ev.AccountOpened(
+            at=command.received.at,
+            account=command.account_id,
+            meter=command.meter_id,
+            policy=command.policy,
+            tariff=command.tariff,
+            positions=turn.rating.positions[command.tariff],
+            register_at=command.register.at,
+            register_wh=command.register.register_wh,
+            protected=command.protected,
+            posting_nano=command.opening_nano,
+            balance_nano=command.opening_nano,
+        )
+    )
+
+
+def _apply_payment(turn: Turn, command: cmd.ApplyPayment) -> None:
+    turn.emit_all(payment_events(turn.state, command))
+    if not any(isinstance(event, ev.PaymentApplied) for event in turn.events):
+        return
+    register = _accept_sample(turn, command.sample, command.received) if command.sample is not None else None
+    account = turn.state.accounts[command.account_id]
+    registers = {} if register is None else {account.account_id: register}
+    turn.figures = figures_of(turn.rating, [account], registers)
+    _decide(turn, account.account_id, Occasion(command.received, register, None, may_cut=False))
+
+
+def _reverse_payment(turn: Turn, command: cmd.ReversePayment) -> None:
+    turn.emit_all(reversal_events(turn.state, command))
+
+
+def _confirm_notice(turn: Turn, command: cmd.ConfirmNotice) -> None:
+    account = turn.state.accounts.get(command.account_id)
+    episode = account.episode if account is not None else None
+    notice = episode.notice(command.number) if episode is not None else None
+    if episode is None or notice is None or notice.receipt is not None:
+        return  # receipts come late and twice: the first one stands
+    clock = command.received
+    elapsed_s = 0 if command.number == 2 else grace_elapsed(episode, clock)
+    turn.emit(ev.NoticeDelivered(clock.at, command.account_id, command.number, command.proof, clock, elapsed_s))
+
+
+def _switch_supply(turn: Turn, command: cmd.SwitchSupply) -> None:
+    order_type = REMOTE.get(command.trigger, command.trigger.value)
+    if command.cid is not None and command.cid in turn.state.applied:
+        return
+    account = turn.state.accounts.get(command.account_id)
+    refusal = _order_refusal(account, command)
+    if account is not None and refusal is None:
+        refused = _switch(
+            turn, account, command.trigger, command.reason, command.received, command.supply_version
+        )
+        refusal = refused.reason if refused is not None else None
+        _reconnect_if_clear(turn, command.account_id, command.received)
+    _answer(turn, command, order_type, refusal)
+
+
+def _order_refusal(account: Account | None, command: cmd.SwitchSupply) -> str | None:
+    """Refusals of a remote supply order, in this order: unknown_account, clock, expired, superseded."""
+    if account is None:
+        return "unknown_account"
+    if command.expires_at is not None:
+        if not command.received.quality.trusted:
+            return "clock"
+        if command.received.at > command.expires_at:
+            return "expired"
+    if command.supply_version is not None and command.supply_version <= account.supply_version:
+        return "superseded"
+    return None
+
+
+def _keep_supply(turn: Turn, command: cmd.KeepSupply) -> None:
+    if command.cid is not None and command.cid in turn.state.applied:
+        return
+    account = turn.state.accounts.get(command.account_id)
+    if account is None:
+        return _answer(turn, command, "keep_supply", "unknown_account")
+    if command.supply_version is not None and command.supply_version <= account.supply_version:
+        return _answer(turn, command, "keep_supply", "superseded")
+    version = account.supply_version if command.supply_version is None else command.supply_version
+    turn.emit(ev.KeepSupplyChanged(command.received.at, command.account_id, command.keep, version))
+    return _answer(turn, command, "keep_supply", None)
+
+
+def _answer(
+    turn: Turn, command: cmd.SwitchSupply | cmd.KeepSupply, order_type: str, refusal: str | None
+) -> None:
+    """The stored result of an order that came with a cid."""
+    if command.cid is None:
+        return
+    at, account_id = command.received.at, command.account_id
+    if refusal is None:
+        turn.emit(ev.OrderApplied(at, command.cid, order_type, account_id))
+    else:
+        turn.emit(ev.OrderRefused(at, command.cid, order_type, account_id, refusal))
+
+
+def _observe_output_state(turn: Turn, command: cmd.ObserveOutputState) -> None:
+    account = turn.state.accounts.get(command.account_id)
+    if account is None or account.output_connected is command.connected:
+        return
+    wanted = account.control_state is ControlState.CONNECTED
+    turn.emit(ev.OutputStateObserved(command.received.at, command.account_id, command.connected, wanted))
+
+
+def _accept_tariff(turn: Turn, command: cmd.AcceptTariff) -> None:
+    if turn.state.tariffs.get(command.tariff) != command.document:
+        turn.emit(ev.TariffAccepted(command.received.at, command.tariff, command.document))
+
+
+def _schedule_tariff(turn: Turn, command: cmd.ScheduleTariff) -> None:
+    at = command.received.at
+    if command.cid is not None and command.cid in turn.state.applied:
+        return
+    if command.tariff not in turn.state.tariffs:
+        if command.cid is not None:
+            turn.emit(ev.OrderRefused(at, command.cid, "set_tariff", "", "unknown_tariff"))
+        return
+    for account_id in command.account_ids or tuple(turn.state.accounts):
+        if account_id in turn.state.accounts:
+            turn.emit(ev.TariffScheduled(at, account_id, command.tariff, command.effective_at))
+    if command.cid is not None:
+        turn.emit(ev.OrderApplied(at, command.cid, "set_tariff", ""))
+
+
+def _clear_hold(turn: Turn, command: cmd.ClearHold) -> None:
+    account = turn.state.accounts.get(command.account_id)
+    if account is None or account.hold is None:
+        return
+    uncharged_wh = command.register.register_wh - account.recorded.register_wh
+    turn.emit(
+        ev.HoldCleared(
+            command.received.at,
+            command.account_id,
+            f"accepted by {command.actor}",
+            UnixSeconds(max(account.recorded.at, command.register.at)),
+            command.register.register_wh,
+            uncharged_wh,
+        )
+    )
+
+
+def _refuse_order(turn: Turn, command: cmd.RefuseOrder) -> None:
+    if command.cid not in turn.state.applied:
+        turn.emit(ev.OrderRefused(command.received.at, command.cid, command.order_type, "", command.reason))
+
+
+def _note_condition(turn: Turn, command: cmd.NoteCondition) -> None:
+    turn.emit(ev.ConditionNoted(command.received.at, command.condition, command.account_id, command.detail))
+
+
+_STEPS: dict[type, Callable[[Turn, Any], None]] = {
+    cmd.TakeRound: _take_round,
+    cmd.OpenAccount: _open_account,
+    cmd.ApplyPayment: _apply_payment,
+    cmd.ReversePayment: _reverse_payment,
+    cmd.ConfirmNotice: _confirm_notice,
+    cmd.SwitchSupply: _switch_supply,
+    cmd.KeepSupply: _keep_supply,
+    cmd.ObserveOutputState: _observe_output_state,
+    cmd.AcceptTariff: _accept_tariff,
+    cmd.ScheduleTariff: _schedule_tariff,
+    cmd.ClearHold: _clear_hold,
+    cmd.RefuseOrder: _refuse_order,
+    cmd.NoteCondition: _note_condition,
+}

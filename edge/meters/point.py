@@ -1,0 +1,107 @@
+"""One value of a meter: where its registers stand and what they mean, exactly.
+
+Values are exact decimals in the point's unit. A float register is taken as the very number its
+bits say (every binary float is a finite decimal), so nothing drifts. Energy for accounting is
+the floor of the exact value in Wh. Source: RULES.md 10 (precision), facts of the meter models.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from fractions import Fraction
+from typing import Final
+
+from edge.core.units import WattHours
+
+# Registers each type takes, and how struct reads it once the most significant word is first.
+REGISTER_TYPES: Final[dict[str, tuple[int, str]]] = {
+    "u16": (1, ">H"),
+    "s16": (1, ">h"),
+    "u32": (2, ">I"),
+    "s32": (2, ">i"),
+    "f32": (2, ">f"),
+    "u64": (4, ">Q"),
+    "s64": (4, ">q"),
+    "f64": (4, ">d"),
+}
+WORD_ORDERS: Final = ("msw", "lsw")
+WATT_HOURS_PER_UNIT: Final[dict[str, int]] = {"Wh": 1, "kWh": 1_000, "MWh": 1_000_000}
+UNITS: Final = ("V", "A", "W", "var", "VA", "Hz", "1", "kvarh", *WATT_HOURS_PER_UNIT)
+
+_EXPONENT_BITS: Final[dict[str, tuple[int, int]]] = {"f32": (23, 0xFF), "f64": (52, 0x7FF)}
+# The longest exact binary64 has 767 digits; a product that would be rounded is a bug, hence the trap.
+_EXACT: Final = Context(prec=1200, traps=[Inexact, InvalidOperation])
+
+
+class ValueRefused(ValueError):
+    """The registers hold no usable number; `reason` is counted like a fault of the line."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A value of a meter. The value in `unit` is the raw number times `scale`."""
+
+    name: str
+    function_code: int  # 3 holding registers, 4 input registers
+    address: int  # as on the wire, from 0
+    type: str
+    order: str  # msw: most significant word first; lsw: least significant word first
+    unit: str
+    scale: Decimal
+    invalid: int | None = None  # raw pattern by which the meter says "no value"
+
+    @property
+    def count(self) -> int:
+        """How many registers the point takes."""
+        return REGISTER_TYPES[self.type][0]
+
+    def decode(self, registers: Sequence[int]) -> Decimal:
+        """The exact value. Raises ValueRefused for not-a-number, infinity and the invalid pattern."""
+        raw = self._bytes(registers)
+        number: int | float = struct.unpack(REGISTER_TYPES[self.type][1], raw)[0]
+        value = Decimal(number)
+        return value if self.scale == 1 else _EXACT.multiply(value, self.scale)
+
+    def _bytes(self, registers: Sequence[int]) -> bytes:
+        assert len(registers) == self.count, f"{self.name} takes {self.count} registers, got {len(registers)}"
+        words = registers if self.order == "msw" else tuple(reversed(registers))
+        raw = struct.pack(f">{len(words)}H", *words)
+        bits = int.from_bytes(raw, "big")
+        if bits == self.invalid:
+            raise ValueRefused("invalid_value", f"{self.name}: the meter says it has no value (0x{raw.hex()})")
+        if self.type in _EXPONENT_BITS and _exponent(bits, self.type) == _EXPONENT_BITS[self.type][1]:
+            raise ValueRefused("not_a_number", f"{self.name}: 0x{raw.hex()} is not a finite number")
+        return raw
+
+    def resolution(self, registers: Sequence[int]) -> Fraction:
+        """One step of the register at this reading, in `unit`: grows with the value for floats."""
+        step = Fraction(1)
+        if self.type in _EXPONENT_BITS:
+            mantissa_bits, exponent_mask = _EXPONENT_BITS[self.type]
+            exponent = max(_exponent(int.from_bytes(self._bytes(registers), "big"), self.type), 1)
+            step = Fraction(2) ** (exponent - (exponent_mask >> 1) - mantissa_bits)
+        return step * Fraction(self.scale)
+
+
+def register_wh(point: Point, registers: Sequence[int]) -> WattHours:
+    """A cumulative energy register in Wh: the floor of its exact value. Refuses a negative one."""
+    exact_wh = Fraction(point.decode(registers)) * WATT_HOURS_PER_UNIT[point.unit]
+    if exact_wh < 0:
+        raise ValueRefused("negative_register", f"{point.name}: a cumulative register cannot be negative")
+    return WattHours(exact_wh.numerator // exact_wh.denominator)
+
+
+def resolution_wh(point: Point, registers: Sequence[int]) -> WattHours:
+    """One step of an energy register in Wh, rounded up, at least 1."""
+    step_wh = point.resolution(registers) * WATT_HOURS_PER_UNIT[point.unit]
+    return WattHours(max(1, -(-step_wh.numerator // step_wh.denominator)))
+
+
+def _exponent(bits: int, register_type: str) -> int:
+    mantissa_bits, exponent_mask = _EXPONENT_BITS[register_type]
+    return (bits >> mantissa_bits) & exponent_mask

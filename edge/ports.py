@@ -1,0 +1,117 @@
+"""What the agent needs of the world: the ports, with no word of how they are done.
+
+Adapters live in hw/ (real hardware), hw/sim (its twin), edge/store (journal) and edge/agent
+(snapshot, command door). Money is nano-currency, energy Wh, wall time Unix seconds,
+monotonic time milliseconds since boot.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edge.core.events import Event
+from edge.core.units import ClockReading, UnixSeconds
+
+__all__ = ["BytePort", "Clock", "ClockReading", "CommandDoor", "DoorAnswer", "EventLog", "Journal", "LedgerReader", "PortOpener", "StoredRecord", "StreamHead"]
+
+
+class Clock(Protocol):
+    """The accounting clock. Bus and MQTT timers use the event loop's own time instead."""
+
+    def read(self) -> ClockReading: ...
+
+
+class BytePort(Protocol):
+    """One open line: what is written goes on the wire, what comes goes to `on_bytes`."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class PortOpener(Protocol):
+    """Opens a line. `on_bytes` and `on_lost(reason)` are called on the event loop's thread.
+
+    Raises OSError with a sentence for people when the device cannot be opened.
+    """
+
+    async def __call__(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> BytePort: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """One record of the journal. `body` is the bytes that were hashed and that travel."""
+
+    stream: str  # led | res | evt | rdg
+    epoch: int
+    seq: int
+    hash: bytes  # SHA-256 of this record's bytes
+    body: bytes  # one JSON object, UTF-8
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHead:
+    """Newest record of a stream: seq 0 and 32 zero bytes when it is empty."""
+
+    stream: str
+    epoch: int
+    seq: int
+    hash: bytes
+    acked_seq: int
+
+
+class Journal(Protocol):
+    """The append-only, hash-chained log, which is also the outbox."""
+
+    def heads(self) -> Mapping[str, StreamHead]: ...
+
+    async def append(self, entries: Sequence[tuple[str, bytes]]) -> Sequence[StoredRecord]:
+        """Commits (stream, body) pairs in one transaction; returns after the sync, or raises."""
+        ...
+
+    async def read(self, stream: str, after_seq: int, count_max: int) -> Sequence[StoredRecord]: ...
+
+    def acknowledge(self, stream: str, seq: int) -> None:
+        """Moves the outbox mark forward. Written with the next commit: losing it only resends."""
+        ...
+
+
+class EventLog(Protocol):
+    """The journal as the accounting sees it: events in, in one transaction."""
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Returns when the disk has all of them, or raises: then nothing may be acted on."""
+        ...
+
+
+class LedgerReader(Protocol):
+    """What pages may read of the journal."""
+
+    async def account_records(self, account_id: str, count_max: int) -> Sequence[Mapping[str, Any]]:
+        """Ledger records of one account, newest first: body fields plus `seq` and `hash` (hex)."""
+        ...
+
+    async def event_records(self, count_max: int, before_order: int | None = None) -> Sequence[Mapping[str, Any]]:
+        """Records of led, res and evt together, newest first: body fields plus `stream`, `seq`, `order`."""
+        ...
+
+    async def balance_history(self, account_id: str, since: UnixSeconds) -> Sequence[tuple[UnixSeconds, int]]:
+        """(at, live balance in nano) at each recorded point since, oldest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DoorAnswer:
+    """What became of a command. `code` is stable for programs, `params` fill the sentence for people."""
+
+    accepted: bool
+    code: str  # e.g. applied, duplicate, signature, wrong_gateway, expired, malformed
+    params: Mapping[str, Any]
+
+
+class CommandDoor(Protocol):
+    """The one way in for people and the cloud: nothing else changes an account."""
+
+    async def enter_voucher(self, text: str, actor: str) -> DoorAnswer:
+        """A signed voucher as text (CONTRACT.md, Base45 or groups of Crockford Base32)."""
+        ...

@@ -1,0 +1,139 @@
+"""Requests are the bytes other programs send too; answers are believed only whole and to the letter."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymodbus.framer import FramerRTU
+
+from edge.bus.frame import MBAP, RTU, Framing, Request, crc16
+
+GOOD_ANSWER = bytes.fromhex("05 04 04 43 66 33 33 1F 3A")
+
+
+@pytest.mark.parametrize(
+    ("request_made", "frame"),
+    [
+        (RTU.read(5, 4, 0x0048, 2), "05 04 00 48 00 02 F0 59"),
+        (RTU.read(1, 3, 0x001A, 1), "01 03 00 1A 00 01 A5 CD"),
+        (RTU.read(1, 1, 0x0000, 8), "01 01 00 00 00 08 3D CC"),
+        (RTU.write(1, 5, 0x0000, (0xFF00,)), "01 05 00 00 FF 00 8C 3A"),
+        (RTU.write(1, 5, 0x0000, (0x0000,)), "01 05 00 00 00 00 CD CA"),
+        (RTU.write(1, 16, 0x001A, (0,)), "01 10 00 1A 00 01 02 00 00 A4 6A"),
+        (RTU.write(1, 16, 0x001A, (1,)), "01 10 00 1A 00 01 02 00 01 65 AA"),
+        (MBAP.read(7, 4, 0x0048, 2), "00 00 00 00 00 06 07 04 00 48 00 02"),
+        (MBAP.write(7, 6, 0x0001, (5,)), "00 00 00 00 00 06 07 06 00 01 00 05"),
+    ],
+)
+def test_requests_are_these_bytes(request_made: Request, frame: str) -> None:
+    assert request_made.frame == bytes.fromhex(frame)
+
+
+def test_a_transaction_id_is_put_into_modbus_tcp_and_not_into_rtu() -> None:
+    assert MBAP.stamped(MBAP.read(7, 4, 0x48, 2), 0x1234).hex(" ") == "12 34 00 00 00 06 07 04 00 48 00 02"
+    request = RTU.read(5, 4, 0x48, 2)
+    assert RTU.stamped(request, 0x1234) == request.frame
+
+
+@pytest.mark.parametrize("transaction_id", [0, 0x1_0000])
+def test_a_transaction_id_of_0_is_never_sent(transaction_id: int) -> None:
+    with pytest.raises(AssertionError):
+        MBAP.stamped(MBAP.read(7, 4, 0x48, 2), transaction_id)
+
+
+def test_broadcasts_are_not_asked_for() -> None:
+    with pytest.raises(AssertionError):
+        RTU.read(0, 4, 0x48, 2)
+
+
+def test_the_crc_is_modbus_and_zero_over_a_whole_frame() -> None:
+    assert crc16(b"123456789") == 0x4B37
+    assert crc16(bytes.fromhex("05 04 00 48 00 02 F0 59")) == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "words"),
+    [
+        (RTU.read(5, 4, 0x48, 2), b"\x05\x04\x04\x43\x66\x33\x33", (0x4366, 0x3333)),
+        (RTU.read(5, 1, 0, 8), b"\x05\x01\x01\x85", (1, 0, 1, 0, 0, 0, 0, 1)),
+        (RTU.read(5, 1, 0, 10), b"\x05\x01\x02\x01\x02", (1, 0, 0, 0, 0, 0, 0, 0, 0, 1)),
+        (RTU.write(5, 16, 0x1A, (1,)), b"\x05\x10\x00\x1a\x00\x01", ()),
+        (RTU.write(5, 5, 3, (0xFF00,)), b"\x05\x05\x00\x03\xff\x00", ()),
+    ],
+)
+def test_a_good_answer_gives_its_words(
+    wire: SimpleNamespace, asked: Request, answer: bytes, words: tuple[int, ...]
+) -> None:
+    received = wire.with_crc(answer)
+    assert RTU.whole_bytes(asked, received) == len(received)
+    assert RTU.first_failure(asked, asked.frame, received) is None
+    assert RTU.exception(asked, received) is None
+    assert RTU.words(asked, received) == words
+
+
+@pytest.mark.parametrize("asked", [RTU.read(5, 4, 0x48, 60), RTU.write(5, 5, 3, (0,)), RTU.read(5, 1, 0, 8)])
+def test_an_exception_is_five_bytes_whatever_was_asked(wire: SimpleNamespace, asked: Request) -> None:
+    received = wire.with_crc(bytes((5, asked.function_code | 0x80, 2)))
+    assert RTU.whole_bytes(asked, received) == 5
+    assert RTU.first_failure(asked, asked.frame, received) is None
+    assert RTU.exception(asked, received) == 2
+
+
+def test_the_exception_of_another_function_is_refused(wire: SimpleNamespace) -> None:
+    asked = RTU.read(5, 4, 0x48, 2)
+    assert RTU.first_failure(asked, asked.frame, wire.with_crc(b"\x05\x83\x02")) == "wrong_function"
+
+
+@pytest.mark.parametrize("framing", [RTU, MBAP])
+@given(data=st.binary(max_size=40))
+def test_random_bytes_are_never_believed(framing: Framing, data: bytes) -> None:
+    asked = framing.read(5, 4, 0x48, 2)
+    assert framing.first_failure(asked, framing.stamped(asked, 0x1234), data) is not None
+
+
+@given(position=st.integers(0, 32), bit=st.integers(0, 7))
+def test_one_wrong_bit_anywhere_in_an_answer_is_refused(wire: SimpleNamespace, position: int, bit: int) -> None:
+    asked = RTU.read(5, 4, 0x2000, 14)
+    received = bytearray(wire.Slave().good(asked.frame))
+    assert RTU.first_failure(asked, asked.frame, bytes(received)) is None
+    received[position] ^= 1 << bit
+    assert RTU.first_failure(asked, asked.frame, bytes(received)) is not None
+
+
+@pytest.mark.parametrize(
+    ("received", "reason"),
+    [
+        (b"", "timeout"),
+        (b"\x00" + GOOD_ANSWER, "noise_before"),
+        (GOOD_ANSWER, "late_reply"),
+        (GOOD_ANSWER + b"\x00", "trailing_bytes"),
+        (GOOD_ANSWER[:5], "truncated"),
+        (GOOD_ANSWER[:-1] + b"\x00", "crc"),
+        (bytes.fromhex("05 04 00 48 00 02 F0 59"), "echo_of_request"),
+        (bytes.fromhex("05 04 00 48 00 02 F0 59") + GOOD_ANSWER, "echo_of_request"),
+    ],
+)
+def test_what_went_wrong_is_named(received: bytes, reason: str) -> None:
+    asked = RTU.read(5, 4, 0x48, 2)
+    assert RTU.diagnose(asked, asked.frame, received) == reason
+
+
+def test_our_crc_agrees_with_pymodbus() -> None:
+    for length in range(0, 256, 7):
+        data = bytes((index * 37 + length) & 0xFF for index in range(length))
+        assert crc16(data).to_bytes(2, "little") == FramerRTU.compute_CRC(data).to_bytes(2, "big")
+
+
+def test_pymodbus_is_loaded_by_the_first_request_and_then_without_its_server() -> None:
+    program = """
+import sys
+import edge.bus.line
+print('pymodbus' in sys.modules)
+edge.bus.frame.RTU.read(1, 3, 0, 1)
+print('pymodbus' in sys.modules, 'pymodbus.server' in sys.modules, 'pymodbus.client' in sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "True", "False", "False"]

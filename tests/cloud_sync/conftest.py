@@ -1,0 +1,192 @@
+"""What the cloud tests share: keys, an in-memory journal, and two real brokers.
+
+Everything listens on the loopback address and ends with its test.
+"""
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_sync.backend.backend import Backend
+from cloud_sync.keys import KeyRing, Role, Signer, generate_keys
+from cloud_sync.wire import STREAMS, ZERO_HASH, record_hash
+from edge.ports import StoredRecord, StreamHead
+
+GATEWAY = "gw-1"
+
+AMQTT_SCRIPT = """
+import asyncio, logging, sys
+from amqtt.broker import Broker
+for name in ("amqtt", "transitions"):
+    logging.getLogger(name).setLevel(logging.ERROR)
+async def main():
+    broker = Broker({
+        "listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:" + sys.argv[1]}},
+        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    })
+    await broker.start()
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+class MemoryJournal:
+    """A journal that forgets nothing while the test runs. Appending is committing."""
+
+    def __init__(self, gateway_id: str = GATEWAY, epoch: int = 1) -> None:
+        self.gateway_id = gateway_id
+        self.epoch = epoch
+        self.records: dict[str, list[StoredRecord]] = {stream: [] for stream in STREAMS}
+        self.acked: dict[str, int] = dict.fromkeys(STREAMS, 0)
+
+    def heads(self) -> Mapping[str, StreamHead]:
+        return {
+            stream: StreamHead(
+                stream, self.epoch, len(records), records[-1].hash if records else ZERO_HASH, self.acked[stream]
+            )
+            for stream, records in self.records.items()
+        }
+
+    def write(self, stream: str, body: bytes) -> StoredRecord:
+        records = self.records[stream]
+        previous_hash = records[-1].hash if records else ZERO_HASH
+        seq = len(records) + 1
+        digest = record_hash(self.gateway_id, stream, self.epoch, seq, previous_hash, body)
+        records.append(StoredRecord(stream, self.epoch, seq, digest, body))
+        return records[-1]
+
+    async def append(self, entries: Sequence[tuple[str, bytes]]) -> Sequence[StoredRecord]:
+        return [self.write(stream, body) for stream, body in entries]
+
+    async def read(self, stream: str, after_seq: int, count_max: int) -> Sequence[StoredRecord]:
+        return self.after(stream, after_seq, count_max)
+
+    def after(self, stream: str, after_seq: int, count_max: int) -> Sequence[StoredRecord]:
+        assert after_seq >= 0
+        assert count_max > 0
+        return self.records[stream][after_seq : after_seq + count_max]
+
+    def acknowledge(self, stream: str, seq: int) -> None:
+        assert self.acked[stream] < seq <= len(self.records[stream])
+        self.acked[stream] = seq
+
+    @property
+    def all_acked(self) -> bool:
+        return all(self.acked[stream] == len(records) for stream, records in self.records.items())
+
+
+class BrokerProcess:
+    """A real broker that can be killed and started again on its port."""
+
+    def __init__(self, command: Callable[[int], list[str]], until: Callable[..., None]) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._command = command
+        self._until = until
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command(self.port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._until(self._answers, 20.0, "a broker that accepts connections")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
+            return True
+        return False
+
+
+@pytest.fixture(scope="session")
+def keys() -> tuple[KeyRing, Mapping[Role, Signer]]:
+    return generate_keys(credit_nano_max=1_000_000_000_000)
+
+
+@pytest.fixture
+def ring(keys: tuple[KeyRing, Mapping[Role, Signer]]) -> KeyRing:
+    return keys[0]
+
+
+@pytest.fixture
+def signers(keys: tuple[KeyRing, Mapping[Role, Signer]]) -> Mapping[Role, Signer]:
+    return keys[1]
+
+
+@pytest.fixture(scope="session")
+def new_journal() -> type[MemoryJournal]:
+    return MemoryJournal
+
+
+@pytest.fixture
+def journal() -> MemoryJournal:
+    return MemoryJournal()
+
+
+@pytest.fixture
+def backend(keys: tuple[KeyRing, Mapping[Role, Signer]]) -> Iterator[Backend]:
+    """A backend in memory with one gateway enrolled."""
+    ring, signers = keys
+    with contextlib.closing(Backend(":memory:", ring, signers)) as backend:
+        backend.enroll(GATEWAY, at=1000)
+        yield backend
+
+
+def amqtt_command(port: int) -> list[str]:
+    return [sys.executable, "-c", AMQTT_SCRIPT, str(port)]
+
+
+def mosquitto_command(folder: Path) -> Callable[[int], list[str]]:
+    def command(port: int) -> list[str]:
+        configuration = folder / "mosquitto.conf"
+        configuration.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+        return ["mosquitto", "-c", str(configuration)]
+
+    return command
+
+
+@pytest.fixture(params=["amqtt", pytest.param("mosquitto", marks=pytest.mark.needs_program("mosquitto"))])
+def broker(request: pytest.FixtureRequest, tmp_path: Path, until: Callable[..., None]) -> Iterator[BrokerProcess]:
+    """The demo's broker and Debian's: nothing may depend on which one it is."""
+    command = amqtt_command if request.param == "amqtt" else mosquitto_command(tmp_path)
+    process = BrokerProcess(command, until)
+    process.start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def run_async() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Runs a test's coroutine on a real loop, with an end."""
+
+    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        async def bounded() -> Any:
+            async with asyncio.timeout(60):
+                return await coroutine
+
+        return asyncio.run(bounded())
+
+    return run
+
+
+@pytest.fixture
+def comes_true() -> Callable[..., Coroutine[Any, Any, None]]:
+    """Waits on the loop for what another process or thread brings about."""
+
+    async def wait(condition: Callable[[], object], within_s: float = 20.0) -> None:
+        async with asyncio.timeout(within_s):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    return wait

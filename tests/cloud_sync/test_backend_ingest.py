@@ -1,0 +1,397 @@
+"""Taking records: next, duplicate, fork, gap, fence; and nothing acknowledged that is not committed."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_sync.acks import verify_ack
+from cloud_sync.backend.alarms import QUARANTINE_ROWS_MAX, quarantine
+from cloud_sync.backend.backend import Backend
+from cloud_sync.backend.ingest import Received
+from cloud_sync.backend.streams import ASIDE_RECORDS_MAX
+from cloud_sync.keys import KeyRing, Role, Signer
+from cloud_sync.wire import (
+    ZERO_HASH,
+    Ack,
+    Batch,
+    Head,
+    Hello,
+    Mark,
+    Status,
+    encode_payload,
+    roster_hash,
+    topic_of,
+)
+
+GATEWAY = "gw-1"
+
+
+def message(
+    journal: Any, stream: str, first: int, last: int, bodies: Sequence[str] | None = None, prev: str | None = None
+) -> Received:
+    """A batch of what the journal holds, or with something in it changed."""
+    records = journal.records[stream]
+    batch = Batch(
+        v=1,
+        gw=journal.gateway_id,
+        stream=stream,
+        epoch=journal.epoch,
+        first=first,
+        prev=prev or (records[first - 2].hash if first > 1 else ZERO_HASH).hex(),
+        bodies=tuple(bodies or [record.body.decode() for record in records[first - 1 : last]]),
+    )
+    return Received(topic_of(journal.gateway_id, f"up/{stream}"), encode_payload(batch))
+
+
+def hello(journal: Any) -> Received:
+    heads = {
+        name: Head(head.epoch, head.seq, head.hash.hex(), head.acked_seq) for name, head in journal.heads().items()
+    }
+    said = Hello(
+        v=1, gw=GATEWAY, epoch=1, boot="b", clock="ntp", at=5, software="1.0", roster=(), roster_hash=roster_hash(()),
+        heads=heads,
+    )  # fmt: skip
+    return Received(topic_of(GATEWAY, "up/hello"), encode_payload(said))
+
+
+def take(backend: Backend, ring: KeyRing, *messages: Received) -> Mapping[str, Mark]:
+    """The marks acknowledged to gw-1; empty when nothing was said."""
+    replies = [reply for reply in backend.take(messages, 2000, 0.0) if reply.topic == topic_of(GATEWAY, "dn/ack")]
+    assert len(replies) <= 1
+    acks: list[Ack] = [verify_ack(reply.payload, ring, GATEWAY) for reply in replies]
+    assert all(ack.at == 2000 for ack in acks)
+    return acks[0].marks if acks else {}
+
+
+def write(journal: Any, stream: str, count: int) -> None:
+    for number in range(count):
+        journal.write(stream, b'{"type":"Event","n":%d}' % number)
+
+
+def test_next_records_are_taken_and_acknowledged(backend: Backend, ring: KeyRing, journal: Any) -> None:
+    write(journal, "led", 5)
+    marks = take(backend, ring, message(journal, "led", 1, 3), message(journal, "led", 4, 5))
+    assert marks == {"led": Mark(1, 5, journal.records["led"][4].hash.hex())}
+    assert backend.counts() == {"led": 5}
+    assert backend.problems() == []
+
+
+def test_duplicates_change_nothing_and_are_acknowledged_again(backend: Backend, ring: KeyRing, journal: Any) -> None:
+    write(journal, "led", 5)
+    first = take(backend, ring, message(journal, "led", 1, 5))
+    for again in (message(journal, "led", 1, 5), message(journal, "led", 2, 4)):
+        assert take(backend, ring, again) == first
+    assert backend.counts() == {"led": 5}
+    assert backend.alarms() == []
+
+
+def test_batch_that_overlaps_gives_its_new_part(backend: Backend, ring: KeyRing, journal: Any) -> None:
+    write(journal, "led", 5)
+    take(backend, ring, message(journal, "led", 1, 3))
+    assert take(backend, ring, message(journal, "led", 2, 5))["led"].seq == 5
+    assert backend.problems() == []
+
+
+def test_gap_is_kept_aside_and_asked_for(backend: Backend, ring: KeyRing, journal: Any) -> None:
+    write(journal, "led", 6)
+    take(backend, ring, message(journal, "led", 1, 1))
+    marks = take(backend, ring, message(journal, "led", 4, 6))
+    assert marks == {"led": Mark(1, 1, journal.records["led"][0].hash.hex(), miss=(2, 3))}
+    assert backend.counts() == {"led": 1}
+    assert take(backend, ring, message(journal, "led", 2, 3))["led"] == Mark(1, 6, journal.records["led"][5].hash.hex())
+    assert backend.problems() == []
+    assert backend.database.execute("SELECT count(*) FROM aside").fetchone() == (0,)
+
+
+def test_what_was_kept_aside_and_does_not_fit_is_dropped_with_an_alarm(
+    backend: Backend, ring: KeyRing, journal: Any
+) -> None:
+    write(journal, "led", 3)
+    take(backend, ring, message(journal, "led", 3, 3, bodies=["forged"], prev="11" * 32))
+    marks = take(backend, ring, message(journal, "led", 1, 2))
+    assert marks["led"].seq == 2
+    assert [alarm["kind"] for alarm in backend.alarms()] == ["fork"]
+    assert take(backend, ring, message(journal, "led", 3, 3))["led"].seq == 3
+    assert backend.problems() == []
+
+
+def test_only_so_much_is_kept_aside(backend: Backend, ring: KeyRing, journal: Any) -> None:
+    write(journal, "evt", ASIDE_RECORDS_MAX + 300)
+    for first in range(2, ASIDE_RECORDS_MAX + 300, 300):
+        take(backend, ring, message(journal, "evt", first, first + 299))
+    assert backend.database.execute("SELECT count(*) FROM aside").fetchone() == (ASIDE_RECORDS_MAX,)
+
+
+@pytest.mark.parametrize(
+    ("first", "bodies", "prev"),
+    [
+        (2, ["other"], None),  # what we have, with another body
+        (1, ["other", "x", "y"], None),
+        (4, ["next"], "22" * 32),  # the next one, after another predecessor
+        (3, ["x", "next"], "22" * 32),
+    ],
+)
+def test_fork_is_quarantined_with_an_alarm_and_moves_nothing(
+    backend: Backend, ring: KeyRing, journal: Any, first: int, bodies: list[str], prev: str | None
+) -> None:
+    write(journal, "led", 3)
+    before = take(backend, ring, message(journal, "led", 1, 3))
+    forged = message(journal, "led", first, first, bodies=bodies, prev=prev)
+    for _ in range(3):
+        assert take(backend, ring, forged) == before
+    assert [(alarm["kind"], alarm["count"]) for alarm in backend.alarms()] == [("fork", 3)]
+    assert [(row["reason"], row["count"]) for row in backend.quarantined()] == [("fork", 3)]
+    assert backend.counts() == {"led": 3}
+
+
+def test_older_epoch_is_fenced_and_a_newer_one_needs_a_permit(
+    backend: Backend, ring: KeyRing, journal: Any, new_journal: Any
+) -> None:
+    write(journal, "led", 2)
+    take(backend, ring, message(journal, "led", 1, 1))
+    newer = new_journal(epoch=2)
+    write(newer, "led", 1)
+    assert take(backend, ring, message(newer, "led", 1, 1)) == {}
+    assert [row["reason"] for row in backend.quarantined()] == ["epoch_not_permitted"]
+    backend.permit_epoch(GATEWAY, 2)
+    assert take(backend, ring, message(newer, "led", 1, 1))["led"] == Mark(2, 1, newer.records["led"][0].hash.hex())
+    assert take(backend, ring, message(journal, "led", 2, 2))["led"].fenced
+    assert backend.counts() == {"led": 2}
+    assert backend.problems() == []
+
+
+def test_gateway_nobody_enrolled_is_quarantined_and_not_answered(
+    backend: Backend, ring: KeyRing, new_journal: Any
+) -> None:
+    stranger = new_journal("gw-2")
+    write(stranger, "led", 1)
+    assert backend.take([message(stranger, "led", 1, 1)], 2000, 0.0) == []
+    assert [(row["gateway"], row["reason"]) for row in backend.quarantined()] == [("gw-2", "not_enrolled")]
+    assert backend.counts() == {}
+
+
+def test_one_bad_message_does_not_stop_its_neighbours(backend: Backend, ring: KeyRing, journal: Any) -> None:
+    write(journal, "led", 2)
+    bad = [
+        Received(topic_of(GATEWAY, "up/led"), b"\0{"),
+        Received("nonsense", b""),
+        Received(topic_of(GATEWAY, "dn/cmd"), b"\1"),
+        Received(topic_of(GATEWAY, "up/hello"), b"\0{}"),
+        Received(topic_of(GATEWAY, "st"), b"\1\1"),
+    ]
+    marks = take(backend, ring, message(journal, "led", 1, 1), *bad, message(journal, "led", 2, 2))
+    assert marks["led"].seq == 2
+    assert [row["reason"] for row in backend.quarantined()] == [
+        "malformed", "topic", "topic", "malformed", "compression",
+    ]  # fmt: skip
+
+
+def test_bug_met_by_one_message_is_quarantined_and_undone(
+    backend: Backend, ring: KeyRing, journal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(journal, "led", 1)
+    write(journal, "evt", 1)
+
+    def broken(*_arguments: object) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr("cloud_sync.backend.streams.post_record", broken)
+    marks = take(backend, ring, message(journal, "led", 1, 1), message(journal, "evt", 1, 1))
+    assert set(marks) == {"evt"}
+    assert backend.counts() == {"evt": 1}
+    assert [row["reason"] for row in backend.quarantined()] == ["internal"]
+    assert [alarm["kind"] for alarm in backend.alarms()] == ["ingest_bug"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["up/led", "up/hello", "st", "dn/ack", "x"]), st.binary(max_size=80))))
+def test_noise_is_quarantined_and_never_a_crash(keys: Any, noise: list[tuple[str, bytes]]) -> None:
+    backend = Backend(":memory:", *keys)
+    backend.enroll(GATEWAY, 1)
+    prefix = topic_of(GATEWAY, "st").removesuffix("st")
+    messages = [Received(prefix + channel, payload) for channel, payload in noise]
+    assert backend.take(messages, 2000, 0.0) == []
+    assert sum(row["count"] for row in backend.quarantined()) == len(messages)
+    backend.close()
+
+
+def test_quarantine_counts_repeats_and_does_not_grow_without_end(backend: Backend) -> None:
+    database = backend.database
+    for _ in range(3):
+        quarantine(database, GATEWAY, "t", b"same", "malformed", 1)
+    assert [row["count"] for row in backend.quarantined()] == [3]
+    database.execute("UPDATE quarantine SET id = ?", (QUARANTINE_ROWS_MAX,))
+    quarantine(database, GATEWAY, "t", b"one more", "malformed", 1)
+    assert len(backend.quarantined()) == 1
+
+
+def test_nothing_is_acknowledged_when_the_commit_fails(backend: Backend, ring: KeyRing, journal: Any) -> None:
+    write(journal, "led", 2)
+    take(backend, ring, message(journal, "led", 1, 1))
+    # A deferred constraint is what SQLite checks at COMMIT and no sooner.
+    backend.database.executescript(
+        "CREATE TABLE witness (gateway TEXT REFERENCES gateway(id) DEFERRABLE INITIALLY DEFERRED);"
+        "CREATE TRIGGER break_commit AFTER INSERT ON record BEGIN INSERT INTO witness VALUES ('nobody'); END;"
+    )
+    with pytest.raises(sqlite3.IntegrityError):
+        backend.take([message(journal, "led", 2, 2)], 2000, 0.0)
+    assert backend.counts() == {"led": 1}
+    backend.database.execute("DROP TRIGGER break_commit")
+    assert take(backend, ring, message(journal, "led", 2, 2))["led"].seq == 2
+
+
+def test_hello_is_answered_with_every_mark(backend: Backend, ring: KeyRing, journal: Any) -> None:
+    write(journal, "led", 3)
+    take(backend, ring, message(journal, "led", 1, 2))
+    marks = take(backend, ring, hello(journal))
+    assert {name: mark.seq for name, mark in marks.items()} == {"led": 2, "res": 0, "evt": 0, "rdg": 0}
+    row = backend.database.execute("SELECT online, software, clock FROM gateway").fetchone()
+    assert row == (1, "1.0", "ntp")
+
+
+def test_backend_that_has_less_than_it_acknowledged_asks_for_it(backend: Backend, ring: KeyRing, journal: Any) -> None:
+    write(journal, "led", 5)
+    take(backend, ring, message(journal, "led", 1, 2))
+    journal.acked["led"] = 4
+    assert take(backend, ring, hello(journal))["led"].miss == (3, 4)
+
+
+def test_status_says_who_is_online(backend: Backend) -> None:
+    for online in (True, False, False):
+        status = Status(v=1, gw=GATEWAY, online=online, epoch=1, boot="b")
+        assert backend.take([Received(topic_of(GATEWAY, "st"), encode_payload(status))], 2000, 0.0) == []
+        assert backend.database.execute("SELECT online FROM gateway").fetchone() == (int(online),)
+
+
+def test_replaying_all_messages_three_times_gives_the_same_balances(
+    backend: Backend, ring: KeyRing, journal: Any
+) -> None:
+    for number in range(1, 11):
+        post(journal, "a-1", 100, 100 * number)
+    messages = [message(journal, "led", first, first + 1) for first in range(1, 10, 2)]
+    take(backend, ring, *messages)
+    before = backend.balances()
+    for _ in range(3):
+        take(backend, ring, *reversed(messages))
+    assert backend.balances() == before
+    assert before[0].money_nano == 1000
+
+
+def post(journal: Any, account: str, posting_nano: Any, balance_nano: Any, **fields: Any) -> None:
+    body = {"type": "PaymentAccepted", "at": 10, "account": account, "posting_nano": posting_nano,
+            "balance_nano": balance_nano, **fields}  # fmt: skip
+    journal.write("led", msgspec.json.encode(body))
+
+
+def test_balance_is_the_sum_of_postings_with_the_last_estimate(backend: Backend, ring: KeyRing, journal: Any) -> None:
+    post(journal, "a-1", 500, 500)
+    post(journal, "a-2", 70, 70, register_wh=9)
+    post(journal, "a-1", -200, 300, estimate_nano=120, register_wh=1234)
+    journal.write("led", b'{"type":"DayFrozen","at":20,"account":"a-1","estimate_nano":130,"unknown":[1]}')
+    journal.write("led", b'{"type":"NoAccount"}')
+    take(backend, ring, message(journal, "led", 1, 5))
+    first, second = backend.balances()
+    assert (first.money_nano, first.estimate_nano, first.live_balance_nano) == (300, 130, 170)
+    assert (first.register_wh, first.at, first.seq) == (1234, 20, 4)
+    assert (second.money_nano, second.live_balance_nano, second.register_wh) == (70, 70, 9)
+    assert backend.alarms() == []
+    assert backend.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("posting_nano", "balance_nano", "kind"),
+    [
+        (10, 11, "balance_differs"),
+        (10, "10", "balance_differs"),
+        (10, None, "balance_differs"),
+        ("10", 0, "posting_unreadable"),
+        (1.5, 0, "posting_unreadable"),
+        (True, 0, "posting_unreadable"),
+        (2**63, 0, "posting_unreadable"),
+        (2**63 - 1, 2**63 - 1, "balance_overflow"),
+    ],
+)
+def test_record_that_contradicts_its_account_is_kept_with_an_alarm(
+    backend: Backend, ring: KeyRing, journal: Any, posting_nano: Any, balance_nano: Any, kind: str
+) -> None:
+    post(journal, "a-1", 5, 5)
+    post(journal, "a-1", posting_nano, balance_nano)
+    assert take(backend, ring, message(journal, "led", 1, 2))["led"].seq == 2
+    assert [alarm["kind"] for alarm in backend.alarms()] == [kind]
+    assert len(backend.problems()) == 1
+
+
+@pytest.mark.parametrize("body", [b"not JSON", b"[1]", b"{", b"\x00"])
+def test_ledger_body_nobody_can_read_is_kept_with_an_alarm(
+    backend: Backend, ring: KeyRing, journal: Any, body: bytes
+) -> None:
+    journal.write("led", body)
+    assert take(backend, ring, message(journal, "led", 1, 1))["led"].seq == 1
+    assert [alarm["kind"] for alarm in backend.alarms()] == ["ledger_unreadable"]
+    assert backend.database.execute("SELECT body FROM record").fetchone() == (body,)
+
+
+def test_records_cannot_be_changed_or_replaced(backend: Backend, ring: KeyRing, journal: Any) -> None:
+    write(journal, "led", 1)
+    take(backend, ring, message(journal, "led", 1, 1))
+    for sql in (
+        "UPDATE record SET body = x'00'",
+        "INSERT OR REPLACE INTO record SELECT gateway, stream, epoch, seq, hash, x'00', 1 FROM record",
+    ):
+        with pytest.raises(sqlite3.IntegrityError, match="never"):
+            backend.database.execute(sql)
+
+
+ALTERATIONS = [
+    "UPDATE record SET body = x'7b7d' WHERE seq = 2",
+    "UPDATE record SET hash = x'00' WHERE seq = 2",
+    "DELETE FROM record WHERE seq = 2",
+    "DELETE FROM record WHERE seq = 3",
+    "UPDATE stream SET seq = 2",
+    "UPDATE stream SET hash = zeroblob(32)",
+    "DELETE FROM stream",
+    "UPDATE account SET money_nano = money_nano + 1",
+    "UPDATE account SET estimate_nano = 1",
+    "DELETE FROM account",
+    "UPDATE payment SET amount_nano = amount_nano + 1",
+    "UPDATE payment SET meter = 'm-2'",
+    "UPDATE command SET envelope = x'01'",
+]
+
+
+@pytest.mark.parametrize("alteration", ALTERATIONS)
+def test_audit_notices_one_altered_row(backend: Backend, ring: KeyRing, journal: Any, alteration: str) -> None:
+    for number in range(1, 4):
+        post(journal, "a-1", 5, 5 * number)
+    take(backend, ring, message(journal, "led", 1, 3))
+    backend.credit(GATEWAY, "m-1", "p-1", 5, at=2000)
+    assert backend.chain_ok()
+    backend.database.execute("DROP TRIGGER record_is_never_changed")
+    backend.database.execute(alteration)
+    assert not backend.chain_ok()
+
+
+def test_file_of_something_else_is_refused(tmp_path: Path, ring: KeyRing, signers: Mapping[Role, Signer]) -> None:
+    other = sqlite3.connect(tmp_path / "other.db")
+    other.execute("CREATE TABLE t (x)")
+    other.close()
+    with pytest.raises(ValueError, match=r"other\.db"):
+        Backend(tmp_path / "other.db", ring, signers)
+
+
+def test_database_is_durable_and_is_opened_again(tmp_path: Path, ring: KeyRing, keys: Any, journal: Any) -> None:
+    write(journal, "led", 2)
+    backend = Backend(tmp_path / "cloud.db", *keys)
+    assert backend.database.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert backend.database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    backend.enroll(GATEWAY, 1)
+    take(backend, ring, message(journal, "led", 1, 2))
+    backend.close()
+    again = Backend(tmp_path / "cloud.db", *keys)
+    assert again.counts() == {"led": 2}
+    again.close()

@@ -1,0 +1,139 @@
+"""What holds for every test: it runs on the installed package, and nothing is skipped unnamed.
+
+A test that needs a program from outside says `@pytest.mark.needs_program("mosquitto")`. Where it
+is missing the test is skipped and the end of the run names it with its Debian package; with
+WATTGATE_NO_SKIP=1 (as .ci/run sets it) any skip fails the run. Times are seconds.
+"""
+
+import importlib.util
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+POLL_INTERVAL_S = 0.02
+
+# Program: the Debian package that brings it, where the names differ.
+DEBIAN_PACKAGES = {
+    "chromedriver": "chromium-driver",
+    "mosquitto_pub": "mosquitto-clients",
+    "mosquitto_sub": "mosquitto-clients",
+}
+# Debian keeps servers out of an ordinary user's PATH.
+SERVER_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+# The machines that run this are shared: no example fails for being slow.
+hypothesis.settings.register_profile("wattgate", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("wattgate")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds --slow."""
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuses to test the source tree in place of the installed package."""
+    on_path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join([*on_path, *(folder for folder in SERVER_FOLDERS if folder not in on_path)])
+    sentence = wrong_package(os.environ.get("WATTGATE_TREE"), os.environ.get("PYTHONPATH"))
+    if sentence:
+        raise pytest.UsageError(sentence)
+
+
+def wrong_package(tree_wanted: str | None, python_path: str | None) -> str | None:
+    """The sentence for tests that would not run on the installed package; None if they do, or need not."""
+    entries = (python_path or "").split(os.pathsep)
+    if tree_wanted == "1" or any(entry and Path(entry).resolve() == ROOT for entry in entries):
+        return None
+    for name in ("edge", "native", "cloud_sync", "hw"):
+        spec = importlib.util.find_spec(name)
+        origin = spec.origin if spec is not None else None
+        if origin is None or "site-packages" not in Path(origin).parts:
+            return (
+                f"the tests run on the installed package, but `{name}` is {origin or 'not installed'}. "
+                "Use `python3 build.py test`, or after it `.venv/bin/pytest` (not `python -m pytest`); "
+                "WATTGATE_TREE=1 tests the tree on purpose."
+            )
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out slow tests, and starts the longest first so that the cores finish together."""
+    if not config.getoption("--slow"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        if slow:
+            config.hook.pytest_deselected(items=slow)
+            items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    items.sort(key=lambda item: -seconds_allowed(item))
+
+
+def seconds_allowed(item: pytest.Item) -> float:
+    """What its own timeout mark allows; 0 for the many that have none."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker is not None and marker.args else 0.0
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips a test whose program is not installed."""
+    for marker in item.iter_markers("needs_program"):
+        for program in marker.args:
+            if shutil.which(program) is None:
+                pytest.skip(missing_program(program))
+
+
+def missing_program(program: str) -> str:
+    """Why a test is skipped: `needs chromedriver (Debian: chromium-driver)`."""
+    return f"needs {program} (Debian: {DEBIAN_PACKAGES.get(program, program)})"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With WATTGATE_NO_SKIP=1 a run that skipped anything has failed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter is not None and reporter.stats.get("skipped")
+    if skipped and no_skip() and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def no_skip() -> bool:
+    """Whether a skip counts as a failure."""
+    return os.environ.get("WATTGATE_NO_SKIP") == "1"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Names what was not run, last."""
+    reasons = Counter(skip_reason(report) for report in terminalreporter.stats.get("skipped", []))
+    if not reasons:
+        return
+    terminalreporter.section("not run", red=no_skip(), yellow=not no_skip())
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.line(f"{count} test{'s' if count > 1 else ''}: {reason}")
+    if no_skip():
+        terminalreporter.line("WATTGATE_NO_SKIP=1: a run that skips has failed", red=True)
+
+
+def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """The words given with a skip."""
+    if isinstance(report.longrepr, tuple):
+        return report.longrepr[2].removeprefix("Skipped: ")
+    return str(report.longrepr)
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """Waits for real things outside the test's control (a process, a socket): never for a clock it could drive."""
+
+    def wait(condition: Callable[[], object], within_s: float = 10.0, what: str = "the condition") -> None:
+        end = time.monotonic() + within_s
+        while not condition():
+            if time.monotonic() > end:
+                pytest.fail(f"{what} did not come true within {within_s} s")
+            time.sleep(POLL_INTERVAL_S)
+
+    return wait
