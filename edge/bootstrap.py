@@ -6,7 +6,7 @@ journal is opened and replayed, and lines, cloud, console and accounting run in 
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
@@ -46,6 +46,8 @@ from native.kernel import TariffKernel
 
 JOURNAL_FILE = "journal.db"
 SOCKET_FILE = "agent.sock"
+DRAIN_S_MAX = 3.0
+DRAIN_LOOK_S = 0.05
 # No register of ours steps wider than this: 0.0625 kWh of a float32 above 524,288 kWh, rounded up.
 REGISTER_STEP_WH_MAX = WattHours(63)
 
@@ -81,10 +83,14 @@ def prepare(config: Config) -> Prepared:
 async def run_gateway(
     prepared: Prepared,
     clock: Clock,
+    stop: asyncio.Event,
     on_events: Callable[[Sequence[Event]], None] | None = None,
     on_ready: Callable[[str | None], None] | None = None,
 ) -> None:
-    """Runs until cancelled. `on_ready(console address or None)` is called when all of it is up."""
+    """Runs until `stop` is set: then nothing new is begun, and what the cloud lacks is sent for a few seconds.
+
+    `on_ready(console address or None)` is called when all of it is up.
+    """
     prepared.data_dir.mkdir(parents=True, exist_ok=True)
     config = prepared.config
     journal = SqliteJournal.open(prepared.data_dir / JOURNAL_FILE, config.gateway.id, record_hash)
@@ -94,28 +100,45 @@ async def run_gateway(
     site = _site_facts(prepared)
     pricing = Pricing(site.time_zone, site.minor_digits, partial(array_rate, TariffKernel), zone_offsets)
     gateway = Gateway(site, state, event_log, journal, clock, pricing, prepared.documents, metering, on_events)
-    relays: dict[str, RelayFacts] = {}
-    actuation_pause_s = config.cloud.timer_s_max if config.cloud and config.cloud.timer_s_max else 1.0
-    lines, actuation = _connect_lines(prepared, clock, metering, gateway, relays, actuation_pause_s)
+    lines, actuation = _connect_lines(prepared, clock, metering, gateway)
     desk = _order_desk(prepared, gateway, clock)
     cloud = _cloud_link(prepared, journal, gateway, desk, clock)
     gateway.connect(lines, actuation, cloud)
     try:
         async with asyncio.TaskGroup() as group:
-            for line in lines.values():
-                group.create_task(line.run())
+            work = [*(line.run() for line in lines.values()), gateway.run()]
+            working = [group.create_task(part) for part in work]
+            serving = [group.create_task(serve_local_socket(prepared.data_dir / SOCKET_FILE, gateway.snapshots))]
             if cloud is not None:
-                group.create_task(cloud.run())
-            group.create_task(serve_local_socket(prepared.data_dir / SOCKET_FILE, gateway.snapshots))
-            group.create_task(gateway.run())
+                serving.append(group.create_task(cloud.run()))
             if config.console is not None:
-                group.create_task(_serve_console(config, gateway, JournalReader(journal), desk, on_ready))
+                serving.append(group.create_task(_serve_console(config, gateway, JournalReader(journal), desk, on_ready)))
             elif on_ready is not None:
                 on_ready(None)
+            await stop.wait()
+            await _end(working)
+            await actuation.close()
+            await _drain(cloud)
+            await _end(serving)
     finally:
-        await actuation.close()
         await journal.close()
         (prepared.data_dir / SOCKET_FILE).unlink(missing_ok=True)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _drain(cloud: CloudLink | None) -> None:
+    """Gives the cloud a little time to acknowledge money and decisions. What it lacks then comes at the next start."""
+    give_up_at = asyncio.get_running_loop().time() + DRAIN_S_MAX
+    while cloud is not None and asyncio.get_running_loop().time() < give_up_at:
+        view = cloud.view()
+        if not view.connected or not any(view.backlog[stream] for stream in ("led", "res", "evt")):
+            return
+        await asyncio.sleep(DRAIN_LOOK_S)
 
 
 # --- parts -----------------------------------------------------------------------------------
@@ -126,11 +149,9 @@ def _connect_lines(
     clock: Clock,
     metering: Metering,
     gateway: Gateway,
-    relays: dict[str, RelayFacts],
-    pause_s: float,
 ) -> tuple[dict[str, LineMaster], Actuation]:
     """The masters of all lines, and the actuation over their relays."""
-    book = prepared.book
+    book, cloud = prepared.book, prepared.config.cloud
     protected = frozenset(
         meter.relay_id
         for account in book.accounts
@@ -159,15 +180,23 @@ def _connect_lines(
         )
         for section in prepared.config.lines
     }
+    pause_s = cloud.timer_s_max if cloud is not None and cloud.timer_s_max is not None else 1.0
+    relays = _relay_facts(book, lines)
+    holder.append(Actuation(relays, gateway.output_observed, gateway.output_disobeyed, pause_s))
+    return lines, holder[0]
+
+
+def _relay_facts(book: SiteBook, lines: Mapping[str, LineMaster]) -> dict[str, RelayFacts]:
+    """Whose supply each relay switches; relays without a meter, and meters without an account, are left out."""
     line_of_relay = {entry.relay_id: lines[entry.line_id] for entry in book.relays}
     account_of_meter = {entry.meter_id: entry for entry in book.accounts}
+    relays = {}
     for meter in book.meters:
         account = account_of_meter.get(meter.meter_id)
         if meter.relay_id is not None and account is not None:
             switch = line_of_relay[meter.relay_id]
             relays[meter.relay_id] = RelayFacts(meter.relay_id, account.account_id, switch, account.protected)
-    holder.append(Actuation(relays, gateway.output_observed, gateway.output_disobeyed, pause_s))
-    return lines, holder[0]
+    return relays
 
 
 def _opener(section: LineSection) -> PortOpener:

@@ -10,7 +10,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
 
     printer = _EventPrinter(as_json=options.json)
     try:
-        asyncio.run(_until_signalled(run_gateway(prepared, clock, printer.events, printer.ready)))
+        asyncio.run(_until_signalled(lambda stop: run_gateway(prepared, clock, stop, printer.events, printer.ready)))
     except (JournalError, OSError) as error:
         return _stopped(error)
     except BaseExceptionGroup as group:
@@ -141,14 +140,12 @@ def _clock(config: "Config") -> "Clock":
         raise ConfigError(f"{path}: is not a clock file: {error}") from error
 
 
-async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:
-    """Runs `work` until SIGINT or SIGTERM, then lets it finish what it has begun."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
+async def _until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Runs `work`, which ends in order once SIGINT or SIGTERM sets its event."""
+    stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    with suppress(asyncio.CancelledError):
-        await task
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await work(stop)
 
 
 class _EventPrinter:

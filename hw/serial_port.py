@@ -119,14 +119,24 @@ def _open_device(path: str, baud: int, data_bits: int, parity: str, stop_bits: i
     return device
 
 
-def _sentence(path: str, problem: Exception) -> OSError:
+def _sentence(path: str, problem: BaseException) -> OSError:
     """What went wrong, for a person who stands at the cabinet."""
-    number = getattr(problem, "errno", None)
+    number = _error_number(problem)
     if number in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EBUSY):
         return OSError(number, f"{path} is used by another program: a line can have only one master")
     known = {
         errno.ENOENT: "there is no such device; is the adapter plugged in?",
         errno.EACCES: "no permission; the user must be in the group that owns it (often dialout)",
-        errno.ENOTTY: "is not a serial device",
+        errno.ENOTTY: "this is not a serial device",
     }
-    return OSError(number or errno.EIO, f"{path}: {known.get(number or 0, str(problem))}")
+    return OSError(number or errno.EIO, f"{path}: {known.get(number, str(problem))}")
+
+
+def _error_number(problem: BaseException | None) -> int:
+    """The system's error number, which pyserial sometimes leaves in the error it caught; 0 if there is none."""
+    while problem is not None:
+        number = getattr(problem, "errno", None) or (isinstance(problem, termios.error) and problem.args[0])
+        if number:
+            return int(number)
+        problem = problem.__context__
+    return 0

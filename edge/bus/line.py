@@ -150,7 +150,7 @@ class LineMaster:
         try:
             self._port_error = await self._talker.serve(self._opener, self._note_open)
         except OSError as problem:
-            self._port_error = str(problem)
+            self._port_error = problem.strerror or str(problem)
             return False
         finally:
             self._work.abandon()

@@ -77,7 +77,7 @@ class Talker:
             try:
                 self._port.write(data)
             except OSError as problem:
-                self._on_lost(self._lost, str(problem))
+                self._on_lost(self._lost, problem.strerror or str(problem))
         deadline = self._transaction.get_timer()
         self._set_timer(self._source.due_at() if deadline is None else deadline)
 

@@ -202,7 +202,7 @@ class Transaction:
     def _send(self, now: float) -> None:
         assert self._request is not None
         self._move(Trigger.GAP_OVER)
-        self._transaction_id = self._transaction_id % _TRANSACTION_IDS + 1
+        self._transaction_id = following_transaction_id(self._transaction_id)
         self._sent = self._outgoing = self._framing.stamped(self._request, self._transaction_id)
         self._quiet_since = now + len(self._sent) * self._timing.byte_s
         self._deadline = self._quiet_since + self._timing.response_timeout_s
@@ -262,3 +262,8 @@ class Transaction:
 
     def _move(self, trigger: Trigger) -> None:
         self.state = self._transitions[self.state][trigger]
+
+
+def following_transaction_id(transaction_id: int) -> int:
+    """1 to 65535 in turn: 0 is what servers answer that do not copy the id."""
+    return transaction_id % _TRANSACTION_IDS + 1

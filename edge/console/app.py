@@ -38,9 +38,7 @@ _CODES = {404: "not_found", 405: "method"}
 _GZIP_THREAD_BYTES = 1 << 30
 
 
-def create_app(
-    source: SnapshotSource, ledger: LedgerReader, door: CommandDoor, settings: ConsoleSettings
-) -> Starlette:
+def create_app(source: SnapshotSource, ledger: LedgerReader, door: CommandDoor, settings: ConsoleSettings) -> Starlette:
     """The console over one agent. Reads `source` and `ledger`, changes things only through `door`."""
     console = make_console(source, ledger, door, settings)
 
@@ -53,9 +51,7 @@ def create_app(
         middleware=[
             Middleware(SecureResponses),
             Middleware(AllowedHosts, settings=settings, refuse=refuse_host),
-            Middleware(
-                GZipMiddleware, minimum_size=1000, compresslevel=5, thread_minimum_size=_GZIP_THREAD_BYTES
-            ),
+            Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5, thread_minimum_size=_GZIP_THREAD_BYTES),
         ],
         exception_handlers={HTTPException: _refused, Exception: _failed},
     )

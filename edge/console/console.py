@@ -1,6 +1,7 @@
 """What all pages share: the sources they read, the languages, the templates, the guard of forms."""
 
 import asyncio
+import functools
 import hashlib
 import secrets
 from collections.abc import Mapping
@@ -95,18 +96,9 @@ class Console:
         return response
 
 
-def make_console(
-    source: SnapshotSource, ledger: LedgerReader, door: CommandDoor, settings: ConsoleSettings
-) -> Console:
+def make_console(source: SnapshotSource, ledger: LedgerReader, door: CommandDoor, settings: ConsoleSettings) -> Console:
     """Loads catalogues, templates and static files; fails here if one is broken."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE / "templates"),
-        autoescape=True,
-        auto_reload=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
+    environment = _environment()
     return Console(
         source=source,
         ledger=ledger,
@@ -125,6 +117,19 @@ def console_of(request: Request) -> Console:
     console = request.app.state.console
     assert isinstance(console, Console)
     return console
+
+
+@functools.cache
+def _environment() -> Environment:
+    """The templates, compiled once; escaping is on and a missing value is a fault."""
+    return Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
 
 
 def _static(name: str) -> StaticFile:

@@ -44,7 +44,7 @@ class Formats:
         return self.minor(-(-nano // 10 ** (_NANO_DIGITS - self.minor_digits)))
 
     def minor(self, amount: int, *, signed: bool = False) -> str:
-        """Minor units as a decimal with thousands separated: -1234 is −12.34."""
+        """Minor units as a decimal with thousands separated: 1234 is 12.34."""
         sign = MINUS if amount < 0 else "+" if signed and amount > 0 else ""
         return sign + _fixed_point(abs(amount), self.minor_digits)
 
@@ -95,9 +95,7 @@ class Formats:
 
 def formats_for(snapshot: StreetSnapshot, language: Language) -> Formats:
     """The formats of a site: its currency, its minor unit, its zone."""
-    return Formats(
-        language, snapshot.currency, snapshot.minor_digits, _zone(snapshot.time_zone, snapshot.utc_offset_s)
-    )
+    return Formats(language, snapshot.currency, snapshot.minor_digits, _zone(snapshot.time_zone, snapshot.utc_offset_s))
 
 
 def unit_of(point: str) -> str:

@@ -5,6 +5,7 @@ counts plurals. English text is its own key; codes (reasons, errors, record type
 under a context and fall back to the code itself.
 """
 
+import functools
 import gettext
 import io
 from collections.abc import Mapping
@@ -43,8 +44,9 @@ class Language:
         return self.term(context, code) != code
 
 
-def load_languages() -> dict[str, Language]:
-    """All languages, keyed by tag. A broken catalogue fails here, at start."""
+@functools.cache
+def load_languages() -> Mapping[str, Language]:
+    """All languages, keyed by tag, read once. A broken catalogue fails here, at start."""
     return {tag: Language(tag, name, _load(CATALOGUES / file)) for tag, (file, name) in LANGUAGES.items()}
 
 

@@ -17,7 +17,7 @@ from edge.agent.snapshot import StreetSnapshot
 from edge.console.console import Console, console_of
 from edge.console.formats import formats_for
 from edge.console.language import Language
-from edge.console.pages import find_account, wanted_condition
+from edge.console.pages import find_account, wanted_condition, whole_number
 from edge.console.parts import PARTS_ABOVE_ROWS, account_parts, ledger_part
 
 _RETRY_MS = 3000
@@ -96,9 +96,7 @@ class _AccountChanges:
         return {"parts": changed}
 
 
-async def _messages(
-    console: Console, changes: _StreetChanges | _AccountChanges, seen: int
-) -> AsyncIterator[bytes]:
+async def _messages(console: Console, changes: _StreetChanges | _AccountChanges, seen: int) -> AsyncIterator[bytes]:
     console.live_clients += 1
     try:
         yield f"retry: {_RETRY_MS}\n\n".encode()
@@ -151,4 +149,5 @@ def _account_asked_for(console: Console, request: Request) -> str:
 def _version_seen(console: Console, seen: str) -> int:
     """The version the browser has, or -1: another process's versions say nothing here."""
     run_id, _, version = seen.rpartition("-")
-    return int(version) if run_id == console.run_id and version.isascii() and version.isdigit() else -1
+    number = whole_number(version)
+    return number if run_id == console.run_id and number is not None else -1

@@ -17,6 +17,7 @@ from edge.core.units import SECONDS_PER_DAY, UnixSeconds
 
 # Batches read at most when a filter finds little: a page answers in bounded time.
 _FILTER_BATCHES_MAX = 10
+_DIGITS_MAX = 18
 
 
 async def street(request: Request) -> Response:
@@ -69,7 +70,7 @@ async def events(request: Request) -> Response:
         return starting(request)
     before = request.query_params.get("before", "")
     wanted = request.query_params.get("account", "")
-    records, older = await _event_page(console, wanted, int(before) if before.isascii() and before.isdigit() else None)
+    records, older = await _event_page(console, wanted, whole_number(before))
     formats = formats_for(snapshot, console.language_of(request))
     return console.page(
         request,
@@ -133,9 +134,12 @@ def wanted_condition(console: Console, request: Request) -> str | None:
     return show if show in conditions(console.settings.low_days) else None
 
 
-async def _event_page(
-    console: Console, wanted: str, before: int | None
-) -> tuple[list[Mapping[str, Any]], int | None]:
+def whole_number(text: str) -> int | None:
+    """A number from an address, if it is one of a size that occurs."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS_MAX else None
+
+
+async def _event_page(console: Console, wanted: str, before: int | None) -> tuple[list[Mapping[str, Any]], int | None]:
     """Records for one page, and where the next one starts; None at the end of the log."""
     size = console.settings.events_per_page
     found: list[Mapping[str, Any]] = []

@@ -16,7 +16,7 @@ from typing import Any
 from markupsafe import Markup
 
 from edge.console.formats import MINUS, Formats
-from edge.core.units import NANO_PER_UNIT, SECONDS_PER_DAY, UnixSeconds
+from edge.core.units import NANO_PER_UNIT, SECONDS_PER_DAY
 
 Point = tuple[int, int]  # (at, live balance in nano)
 
@@ -38,7 +38,7 @@ class Plots:
 
 
 def balance_plots(
-    history: Sequence[tuple[UnixSeconds, int]],
+    history: Sequence[Point],
     records: Iterable[Mapping[str, Any]],
     latest: Point,
     formats: Formats,
@@ -108,8 +108,12 @@ def _draw(
 def _shorten_numbers(svg: ET.Element) -> None:
     """A tenth of a pixel is enough; leather writes up to 28 digits, which makes the plot four times as long."""
     for element in svg.iter():
-        for name in _POSITIONS & element.keys():
-            element.set(name, _NUMBER.sub(lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), element.attrib[name]))
+        for name in _POSITIONS.intersection(element.attrib):
+            element.set(name, _NUMBER.sub(_tenths, element.attrib[name]))
+
+
+def _tenths(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.1f}".removesuffix(".0")
 
 
 def _set_theme(theme: Any) -> None:

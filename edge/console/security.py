@@ -80,7 +80,7 @@ def host_is_allowed(host: str, settings: ConsoleSettings) -> bool:
         return False
     if not name or parts.netloc != host or "@" in host:
         return False
-    return name in settings.allowed_hosts or (settings.allow_ip_addresses and _is_ip_address(name))
+    return name in map(str.lower, settings.allowed_hosts) or (settings.allow_ip_addresses and _is_ip_address(name))
 
 
 class FormGuard:

@@ -78,6 +78,7 @@ class Demo:
         self._agent = Child("agent", agent, logs / "agent", piped=True)
         self._stop = asyncio.Event()
         self._opened: set[str] = set()
+        self._seen_outputs: set[str] = set()
         self._frozen: dict[str, int] = {}
         self._counted: dict[int, Counter[str]] = {}  # by the agent's process id
         self._backlog: dict[str, int] = {}
@@ -187,7 +188,7 @@ class Demo:
             )
             self._backlog.clear()
             await asyncio.sleep(4 * TICK_S)
-            if frozen and self._backlog and not any(self._backlog.values()):
+            if frozen and self._backlog and not any(self._backlog[stream] for stream in ("led", "res", "evt")):
                 return
 
     # --- the agent ---
@@ -235,6 +236,9 @@ class Demo:
             self._opened.add(event["account"])
         elif kind == "RegisterFrozen":
             self._frozen[event["account"]] = event["at"]
+        elif kind == "OutputStateObserved" and event["account"] not in self._seen_outputs:
+            self._seen_outputs.add(event["account"])  # the first look at a relay is no news
+            return
         words = event_in_words(event)
         if words is not None:
             print(f"{simulated_time(event['at'])}  {words}", flush=True)

@@ -12,7 +12,7 @@ from edge.core.units import NANO_PER_UNIT, SECONDS_PER_DAY
 
 HOUR_S = 3600
 DRY_METER = "M01"
-DRY_PERCENT = 400
+DRY_PERCENT = 300
 SILENT_METER = "M06"
 
 
@@ -59,8 +59,8 @@ SCENES: tuple[Scene, ...] = (
     ),
     Scene(
         _days(4, 18),
-        "A01 pays 60.00 with a voucher typed at the console",
-        lambda stage: stage.pay_by_voucher("M01", "P-voucher-1", 60 * NANO_PER_UNIT),
+        "A01 pays 150.00 with a voucher typed at the console",
+        lambda stage: stage.pay_by_voucher("M01", "P-voucher-1", 150 * NANO_PER_UNIT),
     ),
     Scene(
         _days(5),

@@ -124,6 +124,7 @@ def faults(spec: StreetSpec) -> Iterator[str]:
 
 
 def area_faults(spec: StreetSpec, area_meter: AreaMeterSpec) -> Iterator[str]:
+    """What is wrong with the area meter."""
     if area_meter.model not in MODELS:
         yield f"$.area_meter.model: {area_meter.model!r} is not one of {', '.join(MODELS)}"
     if area_meter.line not in [line.id for line in spec.lines]:
@@ -131,6 +132,7 @@ def area_faults(spec: StreetSpec, area_meter: AreaMeterSpec) -> Iterator[str]:
 
 
 def line_faults(where: str, line: LineSpec, spec: StreetSpec, boards: set[tuple[str, int]]) -> Iterator[str]:
+    """What is wrong on one line. `boards` are the (line, device id) of all relay boards."""
     device_ids = [meter.device_id for meter in line.devices] + [board.device_id for board in line.relay_boards]
     if spec.area_meter is not None and spec.area_meter.line == line.id:
         device_ids.append(spec.area_meter.device_id)
@@ -140,6 +142,7 @@ def line_faults(where: str, line: LineSpec, spec: StreetSpec, boards: set[tuple[
 
 
 def meter_faults(where: str, meter: MeterSpec, boards: set[tuple[str, int]]) -> Iterator[str]:
+    """What is wrong with one meter."""
     if meter.model not in MODELS:
         yield f"{where}.model: {meter.model!r} is not one of {', '.join(MODELS)}"
     elif meter.relay == "own" and MODELS[meter.model].relay_address is None:
@@ -153,6 +156,7 @@ def meter_faults(where: str, meter: MeterSpec, boards: set[tuple[str, int]]) -> 
 
 
 def repeated(what: str, values: list[Any]) -> Iterator[str]:
+    """A sentence for every value that stands there a second time."""
     for index, value in enumerate(values):
         if value in values[:index]:
             yield f"{what} {value} is used twice"

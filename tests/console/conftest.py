@@ -188,7 +188,7 @@ def ledger_records(account_id: str) -> list[dict[str, Any]]:
                 "quality": "gateway_sample",
                 "estimate_nano": (31 - day) * 2_220_000_000,
                 "balance_nano": 50 * UNIT,
-                "live_balance_nano": (50 if day > 9 else 70) * UNIT - (31 - day) * 2_600_000_000 - day % 3 * 900_000_000,
+                "live_balance_nano": (50 if day > 9 else 70) * UNIT - (31 - day) * 2_600_000_000,
             }
         )
     records += [
@@ -255,13 +255,16 @@ class FakeLedger:
         return [*frozen, (UnixSeconds(NOW - 9 * DAY - HOUR), 21 * UNIT)]
 
 
+APPLIED = DoorAnswer(
+    True, "applied", {"account": "A-1002", "amount_nano": 50 * UNIT, "live_balance_nano": 18_795_600_000}
+)
+
+
 @dataclass
 class FakeDoor:
     """A CommandDoor that remembers what came in and answers what it is told to."""
 
-    answer: DoorAnswer = DoorAnswer(
-        True, "applied", {"account": "A-1002", "amount_nano": 50 * UNIT, "live_balance_nano": 18_795_600_000}
-    )
+    answer: DoorAnswer = field(default_factory=lambda: APPLIED)
     entered: list[tuple[str, str]] = field(default_factory=list)
 
     async def enter_voucher(self, text: str, actor: str) -> DoorAnswer:

@@ -1,6 +1,6 @@
 """Numbers and times as people read them."""
 
-from datetime import timedelta, timezone
+from datetime import UTC, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -45,9 +45,9 @@ def test_paying_what_is_asked_is_always_enough(nano: int) -> None:
 
 
 def test_minor_digits_of_the_currency_are_followed() -> None:
-    yen = Formats(LANGUAGES["en"], "JPY", 0, timezone.utc)
+    yen = Formats(LANGUAGES["en"], "JPY", 0, UTC)
     assert yen.money(-1) == f"{MINUS}1"
-    dinar = Formats(LANGUAGES["en"], "KWD", 3, timezone.utc)
+    dinar = Formats(LANGUAGES["en"], "KWD", 3, UTC)
     assert dinar.money(1_234_567_000) == "1.234"
     assert dinar.money_to_pay(1_234_567_000) == "1.235"
 
@@ -70,8 +70,16 @@ def test_a_quantity_never_shows_an_exponent() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-5, "now"), (0, "now"), (59, "now"), (60, "1 min"), (3599, "59 min"), (3600, "1 h"), (86_399, "23 h"), (86_400, "1 d")],
-)  # fmt: skip
+    [
+        (-5, "now"),
+        (59, "now"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (86_399, "23 h"),
+        (86_400, "1 d"),
+    ],
+)
 def test_age_is_coarse(seconds: int, text: str) -> None:
     assert ENGLISH.age(seconds) == text
 

@@ -25,9 +25,9 @@ def used_texts() -> set[str]:
     """English texts that templates and code look up by themselves."""
     found: set[str] = set()
     for _, text in source_texts():
-        for pattern in (rf'\b_\({_LITERAL}\)', r"\b_\('((?:[^'\\]|\\.)*)'\)", rf'\.text\({_LITERAL}\)'):
+        for pattern in (rf"\b_\({_LITERAL}\)", r"\b_\('((?:[^'\\]|\\.)*)'\)", rf"\.text\({_LITERAL}\)"):
             found.update(re.findall(pattern, text))
-        found.update(one for one, _ in re.findall(rf'\bcount\({_LITERAL}, {_LITERAL}', text))
+        found.update(one for one, _ in re.findall(rf"\bcount\({_LITERAL}, {_LITERAL}", text))
     return found
 
 
@@ -49,7 +49,7 @@ def test_every_text_in_use_has_its_chinese() -> None:
 def test_texts_chosen_by_a_variable_are_in_the_catalogue_too() -> None:
     known = {message for context, message in catalogue("zh-CN") if context is None}
     for _, text in source_texts():
-        for template in re.findall(rf'template = {_LITERAL}', text):
+        for template in re.findall(rf"template = {_LITERAL}", text):
             assert template in known
     assert {"{n} d", "{n} h", "{n} min"} <= known
 

@@ -138,19 +138,18 @@ def test_account_page_gets_its_pieces_and_new_ledger_lines(make_world: Any, make
     world.publish([make_account(1)])
 
     async def steps() -> None:
-        async with served(world) as client:
-            async with opened(client, f"/live?view=account&id=A-1001&seen={seen_of(world)}") as stream:
-                await stream.block()
-                world.publish([make_account(1, control_state="disconnected", output_connected=False)], version=2)
-                _, message = await stream.message()
-                assert "Why it is cut" in message["parts"]["why"]
-                world.ledger.extra = [{"type": "PaymentApplied", "payment_id": "P-9", "at": 0, "seq": 999}]
-                world.publish(
-                    [make_account(1, control_state="disconnected", output_connected=False)], version=3, journal_seq=99_999
-                )
-                _, message = await stream.message()
-                assert set(message["parts"]) == {"ledger"}
-                assert "Payment P-9" in message["parts"]["ledger"]
+        path = f"/live?view=account&id=A-1001&seen={seen_of(world)}"
+        async with served(world) as client, opened(client, path) as stream:
+            await stream.block()
+            cut = make_account(1, control_state="disconnected", output_connected=False)
+            world.publish([cut], version=2)
+            _, message = await stream.message()
+            assert "Why it is cut" in message["parts"]["why"]
+            world.ledger.extra = [{"type": "PaymentApplied", "payment_id": "P-9", "at": 0, "seq": 999}]
+            world.publish([cut], version=3, journal_seq=99_999)
+            _, message = await stream.message()
+            assert set(message["parts"]) == {"ledger"}
+            assert "Payment P-9" in message["parts"]["ledger"]
 
     run(steps)
 
@@ -160,16 +159,16 @@ def test_messages_keep_their_distance(make_world: Any, make_account: Any) -> Non
     world.publish([make_account(1)])
 
     async def steps() -> None:
-        async with served(world) as client:
-            async with opened(client, f"/live?view=street&seen={seen_of(world)}") as stream:
-                await stream.block()
-                world.publish([make_account(1, hold="register_jump")], version=2)
-                await stream.message()
-                for version in range(3, 30):
-                    world.publish([make_account(1, line_id=str(version), days_left=version)], version=version)
-                identifier, message = await stream.message()
-                assert identifier.endswith("-29")
-                assert "29 days" in message["parts"]["account-A-1001"]
+        path = f"/live?view=street&seen={seen_of(world)}"
+        async with served(world) as client, opened(client, path) as stream:
+            await stream.block()
+            world.publish([make_account(1, hold="register_jump")], version=2)
+            await stream.message()
+            for version in range(3, 30):
+                world.publish([make_account(1, line_id=str(version), days_left=version)], version=version)
+            identifier, message = await stream.message()
+            assert identifier.endswith("-29")
+            assert "29 days" in message["parts"]["account-A-1001"]
 
     run(steps)
 
@@ -179,10 +178,10 @@ def test_a_quiet_street_still_shows_signs_of_life(make_world: Any, make_account:
     world.publish([make_account(1)])
 
     async def steps() -> None:
-        async with served(world) as client:
-            async with opened(client, f"/live?view=street&seen={seen_of(world)}") as stream:
-                await stream.block()
-                assert (await stream.block()) == {"comment": "alive"}
+        path = f"/live?view=street&seen={seen_of(world)}"
+        async with served(world) as client, opened(client, path) as stream:
+            await stream.block()
+            assert (await stream.block()) == {"comment": "alive"}
 
     run(steps)
 

@@ -140,9 +140,7 @@ def test_account_page_shows_blockers_with_evidence_and_notices_with_proof(world:
 
 def test_an_unknown_code_is_shown_as_it_is(world: Any, make_account: Any) -> None:
     blockers = (BlockerView("volcano", "ash"),)
-    world.publish(
-        [make_account(1, live_balance_nano=MoneyNano(-NANO), days_left=None, blockers=blockers)], version=2
-    )
+    world.publish([make_account(1, live_balance_nano=MoneyNano(-NANO), days_left=None, blockers=blockers)], version=2)
     assert "Not cut: volcano" in text_of(world.get("/").text)
     assert "volcano ash" in text_of(world.get("/account/A-1001").text)
 
@@ -207,6 +205,13 @@ def test_event_log_filters_by_account_over_page_borders(make_world: Any, account
     assert "account=A-1005" in older[1]
 
 
+@pytest.mark.parametrize("before", ["x", "-1", "1.5", "9" * 5000, "\N{SUPERSCRIPT TWO}"])
+def test_a_senseless_place_in_the_log_is_its_start(world: Any, before: str) -> None:
+    page = world.get("/events", params={"before": before})
+    assert page.status_code == 200
+    assert "SomethingNew" in page.text
+
+
 def test_before_the_first_round_pages_say_so_and_ask_again(make_world: Any) -> None:
     world = make_world()
     for path in ("/", "/account/A-1001", "/events", "/voucher", "/voucher/x"):
@@ -224,7 +229,7 @@ def test_health_is_for_programs_and_names_no_customer(world: Any) -> None:
     assert "A-1002" not in answer.text
 
 
-def test_first_load_of_a_street_of_128_meters_is_under_100_kilobytes(world: Any, make_account: Any, accounts: Any) -> None:
+def test_first_load_with_128_meters_is_under_100_kilobytes(world: Any, make_account: Any, accounts: Any) -> None:
     for language in ("en", "zh-CN"):
         street = [*accounts, *(make_account(number) for number in range(13, 129))]
         assert len(street) == 128

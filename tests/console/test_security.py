@@ -16,7 +16,7 @@ EXAMPLES = {"account_id": "A-1002", "answer_id": "unknown", "name": "console.css
 # The stream never ends; its headers are checked over a socket in test_live.py.
 READABLE = [route for route in ROUTES if "GET" in (route.methods or set()) and route.path != "/live"]
 CHANGING = [route for route in ROUTES if not {"GET", "HEAD"} >= (route.methods or set())]
-STRANGE_PATHS = ["/no/such/page", "/account/unknown", "/static/unknown", "/live?view=unknown", "/live?view=account&id=x"]
+STRANGE_PATHS = ["/no/such/page", "/account/none", "/static/none", "/live?view=none", "/live?view=account&id=x"]
 
 
 def address(route: Route) -> str:

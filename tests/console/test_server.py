@@ -24,7 +24,7 @@ def test_a_taken_port_is_one_clear_sentence(world: Any) -> None:
 
 
 def test_an_address_of_another_machine_is_one_clear_sentence(world: Any) -> None:
-    with pytest.raises(OSError, match="cannot listen on 203.0.113.9 port 0: this device has no such address"):
+    with pytest.raises(OSError, match=r"cannot listen on 203\.0\.113\.9 port 0: this device has no such address"):
         asyncio.run(serve(world.app, "203.0.113.9", 0))
 
 

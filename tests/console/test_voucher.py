@@ -11,7 +11,7 @@ from edge.console.voucher import RecentAnswers
 from edge.ports import DoorAnswer
 
 NANO = 1_000_000_000
-CODES = ["applied", "duplicate", "signature", "wrong_gateway", "malformed", "unknown_key", "refused", "expired", "empty"]
+CODES = ["applied", "duplicate", "signature", "wrong_gateway", "malformed", "unknown_key", "refused", "empty"]
 
 
 def text_of(page: str) -> str:

@@ -164,8 +164,11 @@ def test_totals_of_accounts_are_the_sums_of_their_intervals(
         assert bills.account_cycle_start_at[account] == (mine[-1].cycle_start_at if mine else before)
 
 
+@settings(max_examples=400)
 @given(
-    durations=st.lists(st.integers(1, 50), min_size=2, max_size=40),
+    # short parts have close and equal remainders, long ones far apart
+    durations=st.lists(st.integers(1, 5), min_size=2, max_size=12)
+    | st.lists(st.integers(1, 50), min_size=2, max_size=40),
     energy_wh=st.integers(0, 10**9) | st.integers(0, 100),
 )
 def test_energy_is_shared_out_alike_over_many_segments(durations: list[int], energy_wh: int) -> None:
@@ -200,6 +203,9 @@ def test_longest_interval_with_the_largest_energy_is_exact() -> None:
     tariff = one_price(ENERGY_WH_MAX, 1, INTERVAL_S_MAX)
     call = ([Position(0, (0,))], [Interval(0, 0, INTERVAL_S_MAX, ENERGY_WH_MAX)])
     assert array_rate(TariffKernel, [tariff])(*call) == reference_rate([tariff])(*call)
+    longer = pack_intervals([Position(0, (0,))], [Interval(0, 0, INTERVAL_S_MAX + 1, 1)])
+    with pytest.raises(KernelRefused, match="is too long"):
+        TariffKernel(pack_tariffs([one_price(ENERGY_WH_MAX, 1, INTERVAL_S_MAX + 1)])).rate_arrays(longer)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +341,8 @@ def test_nothing_is_written_when_the_last_interval_is_refused() -> None:
     assert all(list(written) == [-77, -77] for written in (*marks.values(), *detail.values()))
     inputs[5][1] = 100
     assert lib.tariff_rate(tables._tables, accounts, bills, details) == lib.TARIFF_OK
-    assert list(marks["amount"]) == [25, 25]
+    assert [list(written) for written in marks.values()] == [[25, 25], [25, 25], [5, 5], [0, 0]]
+    assert [list(written) for written in detail.values()] == [[5, 5], [0, 0], [0, 1], [5, 5]]
 
 
 def test_header_has_the_bounds_of_the_reference() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from hw.sim.device import Device, ExceptionCode
 from hw.sim.line import Line
 from hw.sim.relay_board import RelayBoard
 
+GONE_S = 0.02  # long enough for a dead terminal to show
 Frame = Callable[[str], bytes]
 
 # A request to device 7 and its answer, whole frames with their checksums.
@@ -239,6 +241,8 @@ def test_a_fault_can_drop_spoil_and_delay_in_either_direction() -> None:
 
 def test_the_terminal_stays_alive_while_no_gateway_has_it_open() -> None:
     async def run() -> None:
+        complaints: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
         line = Line({7: Register()}, lambda: None)
         await line.open()
         for _ in range(3):
@@ -246,7 +250,8 @@ def test_the_terminal_stays_alive_while_no_gateway_has_it_open() -> None:
             wire.write(READ_TWO)
             assert await wire.hear(9) == ANSWER_TWO
             wire.close()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(GONE_S)
         await line.close()
+        assert complaints == []
 
     asyncio.run(run())
