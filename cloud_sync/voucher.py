@@ -59,8 +59,6 @@ def read_voucher(text: str) -> bytes | VoucherRefused:
     """The envelope in a voucher of either form, or why there is none."""
     if len(text) > TEXT_CHARACTERS_MAX:
         return VoucherRefused("too_long")
-    if not text.strip():
-        return VoucherRefused("empty")
     scanned = text.strip("\r\n\t").lstrip().upper()
     frame = _read_qr(scanned.removeprefix(QR_PREFIX)) if scanned.startswith(QR_PREFIX) else _read_typed(text)
     if isinstance(frame, VoucherRefused):
@@ -98,6 +96,8 @@ def _base32(frame: bytes) -> str:
 
 def _read_typed(text: str) -> bytes | VoucherRefused:
     characters = text.upper().translate(_TYPED_AS_MEANT)
+    if not characters:
+        return VoucherRefused("empty")
     for position, character in enumerate(characters, start=1):
         allowed = _CHECK_TYPED if position == len(characters) else _BASE32
         if character not in allowed:

@@ -17,6 +17,7 @@ import serial  # type: ignore[import-untyped, unused-ignore]
 from edge.ports import BytePort, PortOpener
 
 _READ_BYTES = 512
+_PSEUDO_TERMINAL_MAJORS = range(136, 144)  # the kernel's Documentation/admin-guide/devices.txt
 _PARITIES = {"N": serial.PARITY_NONE, "E": serial.PARITY_EVEN, "O": serial.PARITY_ODD}
 
 
@@ -109,14 +110,22 @@ def _open_device(path: str, baud: int, data_bits: int, parity: str, stop_bits: i
     except (serial.SerialException, termios.error, ValueError, OSError) as problem:
         raise _sentence(path, problem) from problem
     try:
-        # flock keeps out only those who ask; TIOCEXCL also keeps out a plain open by another user.
-        fcntl.ioctl(device.fileno(), termios.TIOCEXCL)
-    except OSError as problem:
-        if problem.errno not in (errno.ENOTTY, errno.EINVAL):
-            device.close()
-            raise _sentence(path, problem) from problem
-    device.reset_input_buffer()
+        _close_to_others(device.fileno())
+        device.reset_input_buffer()
+    except (termios.error, OSError) as problem:
+        device.close()
+        raise _sentence(path, problem) from problem
     return device
+
+
+def _close_to_others(descriptor: int) -> None:
+    """flock keeps out only those who ask; TIOCEXCL also keeps out a plain open by another user.
+
+    Its mark lasts until the last close of the device, and of a pseudo-terminal the other side may keep
+    the device open: there a killed gateway could never come back, so flock has to do.
+    """
+    if os.major(os.fstat(descriptor).st_rdev) not in _PSEUDO_TERMINAL_MAJORS:
+        fcntl.ioctl(descriptor, termios.TIOCEXCL)
 
 
 def _sentence(path: str, problem: BaseException) -> OSError:

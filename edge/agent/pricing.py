@@ -69,6 +69,7 @@ class Pricing:
             rate=self._make_rate(tuple(compiled.values())),
             indexes={key: index for index, key in enumerate(compiled)},
             positions={key: tariff.position_count for key, tariff in compiled.items()},
+            valid_from={key: midnight_of(zone, self._tariffs[key].first_day) for key in compiled},
             zone=zone,
             minor_nano=self._minor_nano,
         )

@@ -7,7 +7,7 @@ code runs on a virtual one; accounting time comes from `clock`.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Final
@@ -48,6 +48,7 @@ __all__ = [
 _DRAIN_SILENCE_MS: Final = 550
 _REOPEN_FIRST_S: Final = 1.0
 _MS: Final = 1_000
+_DEVICE_ID_MAX: Final = 247
 # A relay state read back within so many rounds is taken for the present one.
 _FRESH_ROUNDS: Final = 2
 
@@ -184,32 +185,19 @@ def _timing(settings: LineSettings, slowest_ms: Sequence[int]) -> Timing:
     silence_ms = settings.drain_silence_ms
     if silence_ms is None:
         silence_ms = max([_DRAIN_SILENCE_MS, *(1.1 * ms for ms in slowest_ms)])
-    if settings.drain_ms_max < silence_ms:
-        raise ValueError(f"line {settings.line_id}: drain_ms_max must be at least the drain silence, {silence_ms} ms")
-    serial = Timing.of_serial(
-        settings.baud, settings.response_timeout_ms / _MS, silence_ms / _MS, settings.drain_ms_max / _MS
-    )
+    drain_s_max = max(settings.drain_ms_max, 2 * silence_ms) / _MS
+    serial = Timing.of_serial(settings.baud, settings.response_timeout_ms / _MS, silence_ms / _MS, drain_s_max)
     if settings.framing == "mbap":
-        return Timing(0.0, 0.0, serial.response_timeout_s, serial.drain_silence_s, serial.drain_s_max)
-    if settings.gap_ms is None:
-        return serial
-    return Timing(
-        settings.gap_ms / _MS, serial.byte_s, serial.response_timeout_s, serial.drain_silence_s, serial.drain_s_max
-    )
+        return replace(serial, gap_s=0.0, byte_s=0.0)
+    return serial if settings.gap_ms is None else replace(serial, gap_s=settings.gap_ms / _MS)
 
 
 def _devices(
     settings: LineSettings, meters: Sequence[MeterOnLine], relays: Sequence[RelayOnLine], timing: Timing
 ) -> list[Device]:
     """Relay boards stand first in every round, then the meters in the order given."""
-    meter_at: dict[int, MeterOnLine] = {}
-    for meter in meters:
-        if meter.device_id in meter_at:
-            raise ValueError(
-                f"line {settings.line_id}: meters {meter_at[meter.device_id].meter_id} and {meter.meter_id} "
-                f"both have device id {meter.device_id}"
-            )
-        meter_at[meter.device_id] = meter
+    _check_places(settings, meters, relays)
+    meter_at = {meter.device_id: meter for meter in meters}
     boards = dict.fromkeys(relay.device_id for relay in relays if relay.device_id not in meter_at)
     cost = ReadCost.of_line(timing.byte_s, timing.gap_s)
     return [
@@ -222,3 +210,25 @@ def _devices(
         )
         for device_id in (*boards, *meter_at)
     ]
+
+
+def _check_places(settings: LineSettings, meters: Sequence[MeterOnLine], relays: Sequence[RelayOnLine]) -> None:
+    """One meter per device id, one owner per relay, ids that exist."""
+    meter_at: dict[int, str] = {}
+    relay_at: dict[tuple[int, int], str] = {}
+    for device_id in (*(meter.device_id for meter in meters), *(relay.device_id for relay in relays)):
+        if not 1 <= device_id <= _DEVICE_ID_MAX:
+            raise ValueError(f"line {settings.line_id}: device id {device_id}, allowed: 1..{_DEVICE_ID_MAX}")
+    for meter in meters:
+        other = meter_at.setdefault(meter.device_id, meter.meter_id)
+        if other != meter.meter_id:
+            raise ValueError(
+                f"line {settings.line_id}: meters {other} and {meter.meter_id} both have device id {meter.device_id}"
+            )
+    for relay in relays:
+        other = relay_at.setdefault((relay.device_id, relay.channel), relay.relay_id)
+        if other != relay.relay_id:
+            raise ValueError(
+                f"line {settings.line_id}: relays {other} and {relay.relay_id} are both channel {relay.channel} "
+                f"of device id {relay.device_id}"
+            )

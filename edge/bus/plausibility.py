@@ -29,6 +29,8 @@ class RegisterReading:
 
 
 class Advance(Enum):
+    """How one reading follows another."""
+
     PLAUSIBLE = "plausible"
     FALLING = "falling"
     JUMP = "jump"

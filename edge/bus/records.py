@@ -29,7 +29,7 @@ class LineSettings:
     format: str = "8N1"
     response_timeout_ms: float = 300
     drain_silence_ms: float | None = None  # None: longer than the slowest model on the line answers
-    drain_ms_max: float = 5_000  # a line that is never silent is given up after this, without sending
+    drain_ms_max: float = 5_000  # a line not silent for so long is given up; at least twice the drain silence
     gap_ms: float | None = None  # None: the 3.5 characters of the baud rate
     poll_interval_ms: float = 10_000
     dead_backoff_s_max: float = 60

@@ -22,6 +22,8 @@ _KEPT_BYTES_MAX: Final = 512
 
 
 class State(Enum):
+    """Where the conversation stands."""
+
     IDLE = "idle"
     GAP = "gap"  # a request waits for the silence before it
     WAITING = "waiting"  # sent, nothing came yet
@@ -30,6 +32,8 @@ class State(Enum):
 
 
 class Trigger(Enum):
+    """What can happen to it."""
+
     SUBMITTED = "submitted"
     SUBMITTED_TO_NOISE = "submitted_to_noise"  # the last drain ended without silence
     GAP_OVER = "gap_over"

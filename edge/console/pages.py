@@ -48,7 +48,7 @@ async def account(request: Request) -> Response:
     view = find_account(snapshot, request.path_params["account_id"])
     language = console.language_of(request)
     formats = formats_for(snapshot, language)
-    records = await console.ledger.account_records(view.account_id, console.settings.plot_records)
+    records = await console.ledger.account_records(view.account_id, console.settings.ledger_lines)
     since = UnixSeconds(snapshot.at - console.settings.plot_days * SECONDS_PER_DAY)
     history = await console.ledger.balance_history(view.account_id, since)
     return console.form_page(
@@ -56,8 +56,8 @@ async def account(request: Request) -> Response:
         "account.html",
         account=view,
         parts=account_parts(console.environment, snapshot, view, language, console.settings.low_days),
-        ledger=ledger_part(console.environment, records[: console.settings.ledger_lines], language, formats),
-        plots=balance_plots(history, records, (snapshot.at, view.live_balance_nano), formats),
+        ledger=ledger_part(console.environment, records, language, formats),
+        plots=balance_plots(history, (snapshot.at, view.live_balance_nano), formats),
         live=f"/live?view=account&id={view.account_id}&seen={console.run_id}-{snapshot.version}",
     )
 

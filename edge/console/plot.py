@@ -7,7 +7,7 @@ Two sizes are drawn, for a phone and for a desk, because text in a scaled plot i
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -23,6 +23,7 @@ Point = tuple[int, int]  # (at, live balance in nano)
 _WIDE = (720, 260, 7)  # width, height, days named on the axis at most
 _NARROW = (350, 230, 4)
 _POINTS_MAX = 240
+_SPAN_S_MIN = 3600
 _POSITIONS = frozenset({"d", "x", "y", "x1", "x2", "y1", "y2", "transform"})
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:E[+-]?\d+)?")
 _ZERO_COLOR = "#b83a00"
@@ -37,15 +38,13 @@ class Plots:
     caption: str
 
 
-def balance_plots(
-    history: Sequence[Point],
-    records: Iterable[Mapping[str, Any]],
-    latest: Point,
-    formats: Formats,
-) -> Plots | None:
-    """The plot of a balance with its latest value, or None while there is nothing to draw."""
-    points = _with_payment_steps(sorted({*history, latest}), records)
-    if points[-1][0] - points[0][0] < 3600:
+def balance_plots(history: Sequence[Point], latest: Point, formats: Formats) -> Plots | None:
+    """The plot of a balance and its latest value, or None while there is nothing to draw.
+
+    `history` is in order, and two points at one instant are a step: a payment before and after.
+    """
+    points = [*(point for point in history if point[0] <= latest[0]), latest]
+    if points[-1][0] - points[0][0] < _SPAN_S_MIN:
         return None
     thinned = _thin(points, _POINTS_MAX)
     caption = _caption(points, formats)
@@ -54,31 +53,16 @@ def balance_plots(
     )
 
 
-def _with_payment_steps(points: list[Point], records: Iterable[Mapping[str, Any]]) -> list[Point]:
-    """A payment is a step, not a slope: the balance just before it is the one after it less the amount."""
-    paid: dict[int, int] = {}
-    for record in records:
-        if record.get("type") == "PaymentApplied":
-            paid[int(record["at"])] = paid.get(int(record["at"]), 0) + int(record["amount_nano"])
-    stepped: list[Point] = []
-    for at, balance in points:
-        if at in paid and stepped and stepped[-1][0] != at:
-            stepped.append((at, balance - paid[at]))
-        stepped.append((at, balance))
-    return stepped
-
-
 def _thin(points: list[Point], count_max: int) -> list[Point]:
     """At most `count_max` points: of each stretch the lowest and the highest, so no debt is smoothed away."""
     if len(points) <= count_max:
         return points
     stretch = -(-2 * len(points) // count_max)
-    kept: set[Point] = {points[0], points[-1]}
+    kept = {0, len(points) - 1}
     for start in range(0, len(points), stretch):
-        part = points[start : start + stretch]
-        kept.add(min(part, key=lambda point: point[1]))
-        kept.add(max(part, key=lambda point: point[1]))
-    return [point for point in points if point in kept]
+        part = range(start, min(start + stretch, len(points)))
+        kept |= {min(part, key=lambda place: points[place][1]), max(part, key=lambda place: points[place][1])}
+    return [points[place] for place in sorted(kept)]
 
 
 def _draw(

@@ -16,7 +16,6 @@ class ConsoleSettings:
     actor: str = "console"  # the name a command is recorded under
     events_per_page: int = 50
     ledger_lines: int = 15  # on an account's page; the event log has the rest
-    plot_records: int = 200  # ledger records searched for the payments in a plot
     plot_days: int = 30
     live_interval_s: float = 1.0  # at most one message a second and page
     live_heartbeat_s: float = 15.0  # a silent connection is told apart from a dead one

@@ -1,6 +1,6 @@
 """What a page says about an account: its condition, the reason in one sentence, the counts of the street.
 
-The order of CONDITIONS is the order of urgency: the first that holds is the account's condition,
+The order in `conditions` is the order of urgency: the first that holds is the account's condition,
 and the street is sorted by it, then by balance.
 """
 
@@ -12,6 +12,8 @@ from edge.console.formats import Formats
 
 # The conditions counted at the top of the page, in reading order.
 COUNTED = ("cut", "below", "silent", "held", "low", "disobeys")
+# Blockers that time does not lift: beside them the end of the grace is no news.
+STANDING_BLOCKERS = frozenset({"protected", "keep_supply", "operator_hold", "register_hold"})
 SILENT_STATES = ("silent", "never")
 Predicate = Callable[[AccountView], bool]
 
@@ -123,11 +125,13 @@ def _why_not_cut(account: AccountView, snapshot: StreetSnapshot, formats: Format
     language = formats.language
     if account.protected:
         return language.text("Protected: is never cut.")
-    if account.grace_ends_at is not None and account.grace_ends_at > snapshot.at:
+    standing = next((blocker for blocker in account.blockers if blocker.code in STANDING_BLOCKERS), None)
+    if standing is None and account.grace_ends_at is not None and account.grace_ends_at > snapshot.at:
         return language.text("Cut from {moment} unless paid.").format(moment=formats.moment(account.grace_ends_at))
     if not account.blockers:
         return language.text("Is due to be cut.")
-    text = language.text("Not cut: {reason}").format(reason=language.term("blocker", account.blockers[0].code))
+    first = standing or account.blockers[0]
+    text = language.text("Not cut: {reason}").format(reason=language.term("blocker", first.code))
     return text + (f" (+{len(account.blockers) - 1})" if len(account.blockers) > 1 else "")
 
 

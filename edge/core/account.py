@@ -75,6 +75,7 @@ class Account:
     money_nano: MoneyNano
     issue: Register  # the base of the estimate
     recorded: Register  # newest register in the journal
+    frozen: Register  # of the last daily freeze
     estimate_nano: MoneyNano = MoneyNano(0)  # from `issue` to `recorded`
     charged: tuple[RatedLine, ...] = ()  # the same by period and block
     cycle_energy_wh: tuple[int, ...] = (0,)  # block position, and the cycle it was counted in

@@ -73,6 +73,7 @@ def _cross(crossing: _Crossing, boundary_at: UnixSeconds, before: Register | Non
             register_wh=register.register_wh,
             quality=quality.value,
             energy_wh=WattHours(register.register_wh - account.recorded.register_wh),
+            day_energy_wh=WattHours(register.register_wh - account.frozen.register_wh),
             lines=rated.lines,
             estimated=rated.estimated,
             estimate_nano=estimate,

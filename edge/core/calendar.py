@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import pairwise
 
 from edge.core.units import SECONDS_PER_DAY
 
@@ -41,6 +42,9 @@ class ZoneOffsets:
             raise ValueError(f"zone {self.name}: transitions must be given in rising order, at least one")
         if any(abs(offset) > _OFFSET_S_MAX for _, offset in self.transitions):
             raise ValueError(f"zone {self.name}: an offset is more than 18 hours")
+        for (_, before), (start, after) in pairwise(self.transitions):
+            if (start + before - 1) // SECONDS_PER_DAY > (start + after) // SECONDS_PER_DAY:
+                raise ValueError(f"zone {self.name}: at {start} the date goes back, so days do not follow each other")
         object.__setattr__(self, "starts", starts)
 
     def offset_at(self, at: int) -> int:
@@ -144,10 +148,15 @@ def minute_of_day(zone: ZoneOffsets, at: int) -> int:
 def midnight_of(zone: ZoneOffsets, day: int) -> int:
     """The first instant of a local day.
 
-    Where the clock jumps over midnight it is the jump; where it passes midnight twice, the
-    second time (so that days follow each other and none comes back).
+    Where the clock jumps over midnight it is the jump; a midnight that comes twice (Havana in
+    autumn) begins the day the first time, and the day has 25 hours.
     """
-    return _instant_of(zone, day * SECONDS_PER_DAY)
+    local_s = day * SECONDS_PER_DAY
+    index = max(0, bisect_right(zone.starts, local_s + _OFFSET_S_MAX) - 1)
+    while index > 0 and zone.starts[index] >= local_s - zone.transitions[index][1]:
+        index -= 1  # already the new day when this offset began
+    midnight = local_s - zone.transitions[index][1]
+    return min(midnight, zone.starts[index + 1]) if index + 1 < len(zone.starts) else midnight
 
 
 def local_midnight(zone: ZoneOffsets, at: int) -> int:
@@ -180,18 +189,6 @@ def next_month_day(zone: ZoneOffsets, at: int, day_of_month: int) -> int:
     if candidate > at:
         return candidate
     return midnight_of(zone, day_from_date(year + month // 12, month % 12 + 1, day_of_month))
-
-
-def _instant_of(zone: ZoneOffsets, local_s: int) -> int:
-    """The instant at which the wall clock shows `local_s`: the later of two, the jump if there is none."""
-    index = max(0, bisect_right(zone.starts, local_s + _OFFSET_S_MAX) - 1)
-    while True:
-        start, offset = zone.transitions[index]
-        if index == 0 or local_s - offset >= start:
-            return local_s - offset
-        if local_s - zone.transitions[index - 1][1] >= start:
-            return start  # this offset starts later on the wall clock than the one before it ends
-        index -= 1
 
 
 # --- daily windows ---------------------------------------------------------------------------

@@ -21,6 +21,7 @@ class Rating:
     rate: Rate
     indexes: Mapping[str, int]  # id@version -> index of the tariff given to `rate`
     positions: Mapping[str, int]  # id@version -> how many block positions it counts
+    valid_from: Mapping[str, int]  # id@version -> first instant it can price
     zone: ZoneOffsets
     minor_nano: int  # nano-currency in one minor unit
 
@@ -76,11 +77,11 @@ def reserve_energy_wh(account: Account, register: Register) -> int:
     days = account.policy.reserve_days
     if account.mean_energy_wh is not None:
         return account.mean_energy_wh * days // max(1, account.mean_days)
-    days_so_far = (register.at - account.issue.at) // SECONDS_PER_DAY
-    if days_so_far < 1:
+    passed_s = register.at - account.issue.at
+    if passed_s < SECONDS_PER_DAY:
         return account.policy.daily_energy_default_wh * days
     energy_wh = account.energy_since_issue_wh + register.register_wh - account.recorded.register_wh
-    return energy_wh * days // days_so_far
+    return energy_wh * days * SECONDS_PER_DAY // passed_s
 
 
 def suggested_top_up_nano(figures: Figures, minor_nano: int) -> MoneyNano:

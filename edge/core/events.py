@@ -76,6 +76,7 @@ class RegisterFrozen:
     register_wh: WattHours
     quality: str
     energy_wh: WattHours  # since the last record
+    day_energy_wh: WattHours  # since the last daily freeze
     lines: tuple[RatedLine, ...]  # of that energy
     estimated: bool
     estimate_nano: MoneyNano  # since the issue

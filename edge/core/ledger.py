@@ -12,7 +12,7 @@ from edge.core import events as ev
 from edge.core.account import CUT_MEMORY_S, Account, Episode, Hold, Notice, Register, State, merge_lines
 from edge.core.disconnect_control import ControlState
 from edge.core.notices import grace_elapsed
-from edge.core.units import MoneyNano
+from edge.core.units import MoneyNano, WattHours
 
 
 def apply(state: State, event: ev.Event) -> State:
@@ -34,6 +34,7 @@ def _account_opened(state: State, event: ev.AccountOpened) -> State:
         money_nano=event.balance_nano,
         issue=register,
         recorded=register,
+        frozen=register,
         cycle_energy_wh=(0,) * event.positions,
         protected=event.protected,
     )
@@ -51,9 +52,11 @@ def _money_moved(state: State, event: ev.PaymentReversed | ev.RoundingPosted) ->
 
 def _register_frozen(state: State, event: ev.RegisterFrozen) -> State:
     account = state.accounts[event.account]
+    register = Register(event.at, event.register_wh)
     account = replace(
         account,
-        recorded=Register(event.at, event.register_wh),
+        recorded=register,
+        frozen=register if event.occasion == "daily" else account.frozen,
         estimate_nano=event.estimate_nano,
         charged=merge_lines(account.charged, event.lines),
         cycle_energy_wh=event.cycle_energy_wh,
@@ -149,8 +152,11 @@ def _hold_raised(state: State, event: ev.HoldRaised) -> State:
 
 
 def _hold_cleared(state: State, event: ev.HoldCleared) -> State:
+    account = state.accounts[event.account]
     register = Register(event.register_at, event.register_wh)
-    return _with(state, replace(state.accounts[event.account], hold=None, recorded=register))
+    # What is not charged is not this day's energy either.
+    frozen = replace(account.frozen, register_wh=WattHours(account.frozen.register_wh + event.uncharged_wh))
+    return _with(state, replace(account, hold=None, recorded=register, frozen=frozen))
 
 
 def _tariff_accepted(state: State, event: ev.TariffAccepted) -> State:

@@ -252,7 +252,9 @@ def _switch(
 
 
 def _open_account(turn: Turn, command: cmd.OpenAccount) -> None:
-    if command.account_id in turn.state.accounts:
+    # No price is guessed: before the tariff is valid (or the clock is set) the account waits.
+    valid_from = turn.rating.valid_from[command.tariff]
+    if command.account_id in turn.state.accounts or command.register.at < valid_from:
         return
     turn.emit(
         ev.AccountOpened(
@@ -369,9 +371,12 @@ def _schedule_tariff(turn: Turn, command: cmd.ScheduleTariff) -> None:
     at = command.received.at
     if command.cid is not None and command.cid in turn.state.applied:
         return
-    if command.tariff not in turn.state.tariffs:
+    refusal = None if command.tariff in turn.state.tariffs else "unknown_tariff"
+    if refusal is None and command.effective_at < turn.rating.valid_from[command.tariff]:
+        refusal = "before_valid_from"
+    if refusal is not None:
         if command.cid is not None:
-            turn.emit(ev.OrderRefused(at, command.cid, "set_tariff", "", "unknown_tariff"))
+            turn.emit(ev.OrderRefused(at, command.cid, "set_tariff", "", refusal))
         return
     for account_id in command.account_ids or tuple(turn.state.accounts):
         if account_id in turn.state.accounts:

@@ -10,6 +10,8 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,11 +66,18 @@ class SqliteJournal:
         self._path = path
         self._gateway_id = gateway_id
         self._record_hash = record_hash
-        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._connection = _connect(path)
-        self.epoch = _prepare(self._connection, path, gateway_id)
-        self._heads = _read_heads(self._connection, self.epoch)
-        self._marks_moved = False
+        try:
+            self.epoch = _prepare(self._connection, path, gateway_id)
+            self._heads = _read_heads(self._connection, path, self.epoch)
+        except BaseException:
+            self._connection.close()
+            raise
+        # Where the outbox marks stand, by stream: the loop's, while `_heads` is replaced by the executor's thread.
+        self._acked = {stream: head.acked_seq for stream, head in self._heads.items()}
+        self._acked_written = dict(self._acked)
+        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._failed: str | None = None
 
     @classmethod
     def open(
@@ -78,11 +87,13 @@ class SqliteJournal:
         try:
             return cls(path, gateway_id, record_hash, executor)
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                raise JournalError(f"{path}: is in use by another program; a journal has one user") from error
             raise JournalError(f"{path}: {error}") from error
 
     def heads(self) -> Mapping[str, StreamHead]:
-        """The newest record of each stream, as committed."""
-        return self._heads
+        """The newest record of each stream, as committed, and how far it was acknowledged."""
+        return {stream: replace(head, acked_seq=self._acked[stream]) for stream, head in self._heads.items()}
 
     def replay(self) -> Iterator[StoredRecord]:
         """All records in the order they were written, chain checked. JournalError at the first break.
@@ -90,22 +101,29 @@ class SqliteJournal:
         Only before the agent runs: it uses the connection on the calling thread.
         """
         heads = dict.fromkeys(STREAMS, (0, NO_HASH))
-        rows = self._connection.execute("SELECT stream, epoch, seq, hash, body FROM record ORDER BY place")
-        for stream, epoch, seq, found, body in rows:
-            last_seq, last_hash = heads[stream]
-            expected = self._record_hash(self._gateway_id, stream, epoch, seq, last_hash, body)
-            if seq != last_seq + 1 or found != expected:
-                raise JournalError(f"{self._path}: {stream} {seq} does not follow {last_seq}: the chain is broken")
-            heads[stream] = (seq, found)
-            yield StoredRecord(stream, epoch, seq, found, body)
+        try:
+            for row in self._connection.execute("SELECT stream, epoch, seq, hash, body FROM record ORDER BY place"):
+                record = self._checked(row, heads)
+                heads[record.stream] = (record.seq, record.hash)
+                yield record
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise JournalError(f"{self._path}: cannot be read: {error}") from error
 
     async def append(self, entries: Sequence[tuple[str, bytes]]) -> Sequence[StoredRecord]:
-        """Commits (stream, body) pairs in one transaction. Returns when the disk has them, or raises JournalError."""
-        return await self._run(self._commit, list(entries))
+        """Commits (stream, body) pairs in one transaction. Returns when the disk has them, or raises JournalError.
+
+        A commit that is under way is not stopped by a cancellation: the record may be there all the same.
+        """
+        return await self._run(self._commit, list(entries), dict(self._acked))
 
     async def read(self, stream: str, after_seq: int, count_max: int) -> Sequence[StoredRecord]:
         """Records of a stream above `after_seq`, oldest first."""
-        return await self._run(self._read, stream, after_seq, count_max)
+        rows = await self.query(
+            "SELECT stream, epoch, seq, hash, body FROM record WHERE stream = ? AND epoch = ? AND seq > ?"
+            " ORDER BY seq LIMIT ?",
+            (stream, self.epoch, after_seq, count_max),
+        )
+        return [StoredRecord(*row) for row in rows]
 
     async def query(self, statement: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
         """Rows of a reading statement, run where the commits run, so that it sees only what is committed."""
@@ -113,23 +131,43 @@ class SqliteJournal:
 
     def acknowledge(self, stream: str, seq: int) -> None:
         """Moves the outbox mark forward, never past the head. It is written with the next commit."""
-        head = self._heads[stream]
-        if head.acked_seq < seq <= head.seq:
-            self._heads[stream] = StreamHead(stream, head.epoch, head.seq, head.hash, seq)
-            self._marks_moved = True
+        if self._acked[stream] < seq <= self._heads[stream].seq:
+            self._acked[stream] = seq
 
     async def close(self) -> None:
-        """Writes the marks and closes the file."""
-        await self._run(self._commit, [])
-        await self._run(self._connection.close)
-        if isinstance(self._executor, ThreadPoolExecutor):
-            self._executor.shutdown()
+        """Writes the marks and closes the file. After a failure it only closes it."""
+        try:
+            if self._failed is None:
+                await self._run(self._commit, [], dict(self._acked))
+        finally:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._connection.close)
+            if isinstance(self._executor, ThreadPoolExecutor):
+                self._executor.shutdown()
 
     async def _run(self, work: Callable[..., _Result], *args: object) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._guarded, work, *args)
 
-    def _commit(self, entries: list[tuple[str, bytes]]) -> list[StoredRecord]:
-        if not entries and not self._marks_moved:
+    def _guarded(self, work: Callable[..., _Result], *args: object) -> _Result:
+        """Does `work` on the connection. After its first error the connection is not used again.
+
+        What reached the disk is known only after reopening, so nothing is tried twice.
+        """
+        if self._failed is not None:
+            raise JournalError(f"{self._path}: not used any more after an error: {self._failed}")
+        try:
+            return work(*args)
+        except Exception as error:
+            self._failed = str(error)
+            with suppress(sqlite3.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise JournalError(f"{self._path}: {error}") from error
+            raise
+
+    def _commit(self, entries: list[tuple[str, bytes]], acked: dict[str, int]) -> list[StoredRecord]:
+        marks = [] if acked == self._acked_written else [(name, self.epoch, seq) for name, seq in acked.items()]
+        if not entries and not marks:
             return []
         heads = dict(self._heads)
         records = []
@@ -137,62 +175,73 @@ class SqliteJournal:
             head = heads[stream]
             seq = head.seq + 1
             digest = self._record_hash(self._gateway_id, stream, self.epoch, seq, head.hash, body)
-            heads[stream] = StreamHead(stream, self.epoch, seq, digest, head.acked_seq)
+            heads[stream] = replace(head, seq=seq, hash=digest)
             records.append(StoredRecord(stream, self.epoch, seq, digest, body))
         rows = [(record.stream, record.epoch, record.seq, record.hash, record.body) for record in records]
-        marks = [(stream, self.epoch, head.acked_seq) for stream, head in heads.items()] if self._marks_moved else []
         connection = self._connection
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT INTO record (stream, epoch, seq, hash, body) VALUES (?, ?, ?, ?, ?)", rows)
-            connection.executemany("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", marks)
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            # Never tried again on this connection: what reached the disk is known only after reopening.
-            raise JournalError(f"{self._path}: {error}") from error
-        self._marks_moved = False
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT INTO record (stream, epoch, seq, hash, body) VALUES (?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", marks)
+        connection.execute("COMMIT")
+        self._acked_written = acked
         self._heads = heads
         return records
 
-    def _read(self, stream: str, after_seq: int, count_max: int) -> list[StoredRecord]:
-        rows = self._connection.execute(
-            "SELECT stream, epoch, seq, hash, body FROM record WHERE stream = ? AND epoch = ? AND seq > ?"
-            " ORDER BY seq LIMIT ?",
-            (stream, self.epoch, after_seq, count_max),
-        )
-        return [StoredRecord(*row) for row in rows]
+    def _checked(self, row: tuple[Any, ...], heads: Mapping[str, tuple[int, bytes]]) -> StoredRecord:
+        """The record of a row, if it is one and follows the record before it in its stream."""
+        stream, epoch, seq, found, body = row
+        last_seq, last_hash = heads.get(stream, (None, NO_HASH))
+        if last_seq is None or not isinstance(epoch, int) or not isinstance(body, bytes):
+            raise JournalError(f"{self._path}: stream {stream!r}, seq {seq!r}: is not a record")
+        expected = self._record_hash(self._gateway_id, stream, epoch, last_seq + 1, last_hash, body)
+        if seq != last_seq + 1 or found != expected:
+            raise JournalError(f"{self._path}: {stream} {seq} does not follow {last_seq}: the chain is broken")
+        return StoredRecord(stream, epoch, seq, expected, body)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    """A connection that holds the file alone and changes nothing yet."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
-    # EXTRA must stand before WAL is switched on, and EXCLUSIVE before the first read (facts: no -shm file then).
-    for pragma in ("locking_mode=EXCLUSIVE", "synchronous=EXTRA", "journal_mode=WAL", "recursive_triggers=ON"):
+    # EXCLUSIVE before the first read: then there is no -shm file.
+    for pragma in ("locking_mode=EXCLUSIVE", "synchronous=EXTRA", "recursive_triggers=ON"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, gateway_id: str) -> int:
-    """Makes the tables, or checks that the file is a journal of this gateway. Returns its epoch."""
+    """Makes the tables, or checks that the file is a journal of this gateway. Returns its epoch.
+
+    A file of somebody else is left as it is: WAL, which is written into it, is switched on last.
+    """
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables == 0:
+    is_new = tables == 0 and application_id in (0, APPLICATION_ID)
+    if not is_new and application_id != APPLICATION_ID:
+        raise JournalError(f"{path}: is not a Wattgate journal (application id {application_id:#x})")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != (0 if is_new else SCHEMA_VERSION):
+        raise JournalError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}")
+    if not is_new:
+        _check_identity(connection, path, gateway_id)
+    connection.execute("PRAGMA journal_mode=WAL")
+    if is_new:
         connection.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA:
             connection.execute(statement)
         connection.execute("INSERT INTO identity VALUES (?, 1)", (gateway_id,))
         connection.execute("COMMIT")
-    elif application_id != APPLICATION_ID:
-        raise JournalError(f"{path}: is not a Wattgate journal (application id {application_id:#x})")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version != SCHEMA_VERSION:
-        raise JournalError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}")
-    found, epoch = connection.execute("SELECT gateway_id, epoch FROM identity").fetchone()
-    if found != gateway_id:
-        raise JournalError(f"{path}: is the journal of gateway {found!r}, not of {gateway_id!r}")
+    (epoch,) = connection.execute("SELECT epoch FROM identity").fetchone()
     return int(epoch)
 
 
-def _read_heads(connection: sqlite3.Connection, epoch: int) -> dict[str, StreamHead]:
+def _check_identity(connection: sqlite3.Connection, path: Path, gateway_id: str) -> None:
+    owners = [row[0] for row in connection.execute("SELECT gateway_id FROM identity")]
+    if owners != [gateway_id]:
+        found = " and ".join(repr(owner) for owner in owners) or "nobody"
+        raise JournalError(f"{path}: is the journal of gateway {found}, not of {gateway_id!r}")
+
+
+def _read_heads(connection: sqlite3.Connection, path: Path, epoch: int) -> dict[str, StreamHead]:
     marks = dict(connection.execute("SELECT stream, acked_seq FROM mark WHERE epoch = ?", (epoch,)))
     heads = {}
     for stream in STREAMS:
@@ -200,5 +249,9 @@ def _read_heads(connection: sqlite3.Connection, epoch: int) -> dict[str, StreamH
             "SELECT seq, hash FROM record WHERE stream = ? AND epoch = ? ORDER BY seq DESC LIMIT 1", (stream, epoch)
         ).fetchone()
         seq, digest = row or (0, NO_HASH)
-        heads[stream] = StreamHead(stream, epoch, seq, digest, marks.get(stream, 0))
+        acked_seq = marks.get(stream, 0)
+        if acked_seq > seq:
+            # Going on would give a sequence number that the cloud has seen to another record.
+            raise JournalError(f"{path}: {stream} ends at {seq}, but {acked_seq} was acknowledged: records are missing")
+        heads[stream] = StreamHead(stream, epoch, seq, digest, acked_seq)
     return heads

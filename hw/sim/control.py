@@ -19,6 +19,7 @@ from hw.sim.plant import Plant, PlantError
 from hw.sim.spec import Percent
 
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of a Unix socket address, less its end
+REQUEST_BYTES_MAX = 10_000
 CONNECT_RETRY_S = 0.02
 
 
@@ -84,51 +85,41 @@ class ControlServer:
         self._plant, self._bring_up_to_date = plant, bring_up_to_date
         self._on_stop_load, self._on_quit = on_stop_load, on_quit
         self._server: asyncio.Server | None = None
-        self._conversations: list[asyncio.Task[None]] = []
+        self._conversations: list[Conversation] = []
 
     async def open(self, path: Path) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, path)
+        """Listens; a socket file left by a street that was killed is replaced."""
+        self._server = await asyncio.get_running_loop().create_unix_server(lambda: Conversation(self), path)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Hangs up on everybody, also on those who still wait for an instant to come."""
-        if self._server is None:
-            return
-        self._server.close()
-        conversations = list(self._conversations)
-        for conversation in conversations:
-            conversation.cancel()
-        await asyncio.gather(*conversations)
-        await self._server.wait_closed()
+        if self._server is not None:
+            self._server.close()
+        for conversation in list(self._conversations):
+            conversation.hang_up()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        conversation = asyncio.current_task()
-        assert conversation is not None
+    def welcome(self, conversation: "Conversation") -> None:
+        """A conversation has begun."""
         self._conversations.append(conversation)
-        try:
-            while line := await reader.readline():
-                answer = await self._answer(line)
-                writer.write(json.dumps(answer).encode() + b"\n")
-                await writer.drain()
-        except (ConnectionError, ValueError):  # gone, or a line longer than a request can be
-            pass
-        except asyncio.CancelledError:  # by `close`; asyncio's own callback trips over a cancelled handler
-            pass
-        finally:
-            self._conversations.remove(conversation)
-            writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
+    def forget(self, conversation: "Conversation") -> None:
+        """A conversation is over."""
+        self._conversations.remove(conversation)
+
+    def take(self, line: bytes, answer: Callable[[dict[str, Any]], None]) -> None:
+        """Carries out a request now or at its time. `answer` is called once."""
         try:
             order = msgspec.json.decode(line, type=AnyOrder)
             self._check(order)
         except (msgspec.DecodeError, PlantError) as error:
-            return {"ok": False, "error": str(error)}
+            answer({"ok": False, "error": str(error)})
+            return
         self._bring_up_to_date()
-        done: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._plant.schedule(order.at or 0, lambda: self._carry_out(order, done))
-        if done.done() or isinstance(order, Registers):
-            return await done
-        return {"ok": True, "scheduled_at": order.at}
+        if order.at is None or order.at <= self._plant.at or isinstance(order, Registers):
+            self._plant.schedule(order.at or 0, lambda: self._carry_out(order, answer))
+        else:
+            self._plant.schedule(order.at, lambda: self._carry_out(order, nobody))
+            answer({"ok": True, "scheduled_at": order.at})
 
     def _check(self, order: AnyOrder) -> None:
         """Names nobody knows are refused at once, also when the order lies in the future."""
@@ -140,11 +131,11 @@ class ControlServer:
             case OperateRelay() | StickRelay():
                 self._plant.relay(order.meter_id)
 
-    def _carry_out(self, order: AnyOrder, done: asyncio.Future[dict[str, Any]]) -> None:
-        answer: dict[str, Any] = {"ok": True, "at": self._plant.at}
+    def _carry_out(self, order: AnyOrder, answer: Callable[[dict[str, Any]], None]) -> None:
+        report: dict[str, Any] = {}
         match order:
             case Registers():
-                answer |= self._plant.registers()
+                report = self._plant.registers()
             case Silence():
                 self._plant.silence(order.meter_id, order.on)
             case Scale():
@@ -158,8 +149,48 @@ class ControlServer:
                 self._plant.stick_relay(order.meter_id, order.on)
             case Quit():
                 self._on_quit()
-        if not done.done():
-            done.set_result(answer)
+        answer({"ok": True, "at": self._plant.at, **report})
+
+
+def nobody(_answer: dict[str, Any]) -> None:
+    """Takes the answer to an order whose sender was told that it is scheduled."""
+
+
+class Conversation(asyncio.Protocol):
+    """One client of the socket. No task waits here, so there is nothing to cancel when the street ends."""
+
+    def __init__(self, server: ControlServer) -> None:
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio, as the two below."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._server.welcome(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Whole lines are requests; a line longer than any request ends the conversation."""
+        *lines, self._received = (self._received + data).split(b"\n")
+        for line in lines:
+            self._server.take(line, self._answer)
+        if len(self._received) > REQUEST_BYTES_MAX:
+            self.hang_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Orders that were taken still take effect; their answers go nowhere."""
+        self._transport = None
+        self._server.forget(self)
+
+    def hang_up(self) -> None:
+        """Ends it after what was written has gone out."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _answer(self, answer: dict[str, Any]) -> None:
+        if self._transport is not None:
+            self._transport.write(json.dumps(answer).encode() + b"\n")
 
 
 class StreetControl:

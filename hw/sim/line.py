@@ -52,12 +52,15 @@ SINGLE_COIL, SINGLE_REGISTER, COILS, REGISTERS = 5, 6, 15, 16
 class Line:
     """A running line. `before_request` is called ahead of every request, to bring the street up to date."""
 
-    def __init__(self, devices: Mapping[int, Device], before_request: Callable[[], None]) -> None:
+    def __init__(
+        self, devices: Mapping[int, Device], before_request: Callable[[], None], silence_s: float = SILENCE_S
+    ) -> None:
         self.fault_to_devices: Fault | None = None
         self.fault_to_gateway: Fault | None = None
         self.gateway_path = ""
         self._devices = devices
         self._before_request = before_request
+        self._silence_s = silence_s
         self._descriptors: list[int] = []
         self._server: ModbusSerialServer | None = None
         self._heard_at = 0.0
@@ -121,7 +124,7 @@ class Line:
 
     def _put_to_devices(self, target: int, data: bytes) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._heard_at > SILENCE_S:
+        if now - self._heard_at > self._silence_s:
             self._burst = 0
         self._heard_at = now
         self._burst += len(data)

@@ -92,13 +92,12 @@ class Street:
             for line_id, line in lines.items():
                 await line.open()
                 link(self._directory / line_id, line.gateway_path)
-            (self._directory / SOCKET_FILE).unlink(missing_ok=True)
             await control.open(self._directory / SOCKET_FILE)
             await self._tick_until_ended()
         finally:
             self._bring_up_to_date()
             self._write_registers()
-            await control.close()
+            control.close()
             for line in lines.values():
                 await line.close()
             for name in (SOCKET_FILE, *lines):

@@ -333,7 +333,7 @@ rate_shared(const struct tariff_tables *t, struct cursor *cursor, int64_t start_
 		int64_t seconds = seconds_in(t, segment, at, end_at);
 		int64_t share_wh = energy_wh * seconds / (end_at - start_at);
 		int64_t remainder = energy_wh * seconds % (end_at - start_at);
-		if (extra > 0 && remainder > threshold) {
+		if (remainder > threshold) { /* without extra ones every remainder is 0 */
 			share_wh++;
 		} else if (equals > 0 && remainder == threshold) {
 			share_wh++;

@@ -183,7 +183,9 @@ def noise_after(slave: Slave, sent: bytes) -> Parts:
     """Somebody else's frame of the same form with more bytes behind it, in one piece."""
     device_id, pdu = slave.unwrap(sent)
     wrong = slave.wrap(sent, device_id, slave.spoiled_pdu(pdu) if pdu[0] < 5 else pdu[:5])
-    return [(0.0, wrong + (b"\x00", b"\x00\x00", b"\xff", slave.good(sent) if pdu[0] < 5 else wrong)[slave.variant % 4])]
+    return [
+        (0.0, wrong + (b"\x00", b"\x00\x00", b"\xff", slave.good(sent) if pdu[0] < 5 else wrong)[slave.variant % 4])
+    ]
 
 
 def echo_of_request(slave: Slave, sent: bytes) -> Parts:

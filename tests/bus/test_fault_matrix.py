@@ -78,12 +78,8 @@ def test_a_thousand_faults_in_modbus_tcp_give_no_wrong_value_and_the_next_read_i
 @pytest.mark.parametrize(
     ("framing", "reason"), [(framing, check.reason) for framing in (RTU, MBAP) for check in framing.checks]
 )
-def test_without_any_one_check_a_wrong_value_gets_through(
-    wire: SimpleNamespace, framing: Framing, reason: str
-) -> None:
-    weakened = dataclasses.replace(
-        framing, checks=tuple(check for check in framing.checks if check.reason != reason)
-    )
+def test_without_any_one_check_a_wrong_value_gets_through(wire: SimpleNamespace, framing: Framing, reason: str) -> None:
+    weakened = dataclasses.replace(framing, checks=tuple(check for check in framing.checks if check.reason != reason))
     assert wrong_beliefs(wire, framing, TIMING) == 0
     assert wrong_beliefs(wire, weakened, TIMING) > 0
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,7 +46,11 @@ class Site:
                 MeterOnLine("m2", 2, sdm120, POWER_W_MAX, points=()),
                 MeterOnLine("m3", 3, dds238, POWER_W_MAX),
             ],
-            [RelayOnLine("r1", BOARD_ID, board, 0), RelayOnLine("r2", BOARD_ID, board, 5), RelayOnLine("r3", 3, dds238)],
+            [
+                RelayOnLine("r1", BOARD_ID, board, 0),
+                RelayOnLine("r2", BOARD_ID, board, 5),
+                RelayOnLine("r3", 3, dds238),
+            ],
             self.port,
             self.wire.LoopClock(self.speed),
             self.samples.append,
@@ -123,7 +128,7 @@ def test_requests_to_the_line_keep_the_gap(wire: SimpleNamespace, virtual: Run) 
             await after(5.0)
             times = [at for at, _ in site.port.sent]
             answered = site.port.delay_s
-            gaps = [later - earlier - answered for earlier, later in zip(times, times[1:], strict=False)]
+            gaps = [later - earlier - answered for earlier, later in pairwise(times)]
             assert min(gaps) >= 3.5 * 11 / 9600 - 1e-9
 
     virtual(story())
@@ -168,9 +173,7 @@ def test_a_state_that_was_just_read_back_needs_no_traffic(wire: SimpleNamespace,
     virtual(story())
 
 
-def test_a_relay_moved_by_hand_is_seen_within_a_round_and_commanded_again(
-    wire: SimpleNamespace, virtual: Run
-) -> None:
+def test_a_relay_moved_by_hand_is_seen_within_a_round_and_commanded_again(wire: SimpleNamespace, virtual: Run) -> None:
     async def story() -> None:
         async with Site(wire) as site:
             await after(0.9)
@@ -193,10 +196,10 @@ def test_a_relay_that_confirms_and_does_nothing_is_not_believed(wire: SimpleName
     virtual(story())
 
 
-@pytest.mark.parametrize("fault", ["echo_of_request", "silence", "crc_error", "wrong_unit", "truncated", "noise_before"])
-def test_no_answer_worth_the_name_leaves_a_command_unconfirmed(
-    wire: SimpleNamespace, virtual: Run, fault: str
-) -> None:
+@pytest.mark.parametrize(
+    "fault", ["echo_of_request", "silence", "crc_error", "wrong_unit", "truncated", "noise_before"]
+)
+def test_no_answer_worth_the_name_leaves_a_command_unconfirmed(wire: SimpleNamespace, virtual: Run, fault: str) -> None:
     async def story() -> None:
         async with Site(wire) as site:
             await after(0.9)
@@ -240,11 +243,27 @@ def test_a_newer_wish_supersedes_one_that_has_not_begun(wire: SimpleNamespace, v
         async with Site(wire) as site:
             await after(1.01)
             results = await asyncio.gather(
-                site.master.set_output("r1", False), site.master.set_output("r2", False), site.master.set_output("r1", True)
+                site.master.set_output("r1", False),
+                site.master.set_output("r2", False),
+                site.master.set_output("r1", True),
             )
             assert [result.reason for result in results] == ["superseded", None, None]
             assert site.slaves[BOARD_ID].registers[1, 0] == 1
             assert site.slaves[BOARD_ID].registers[1, 5] == 0
+
+    virtual(story())
+
+
+def test_an_answer_that_a_stalled_process_has_not_read_yet_is_no_timeout(wire: SimpleNamespace, virtual: Run) -> None:
+    async def story() -> None:
+        site = Site(wire)
+        deliver, loop = site.port.deliver, asyncio.get_running_loop()
+        site.port.deliver = lambda data: loop.call_soon(deliver, data)  # seen one turn of the loop late
+        site.port.delay_s = 8 * 11 / 9600 + 0.3  # to the moment when the timeout is due
+        async with site:
+            await after(8.0)
+            assert site.master.view().errors == {}
+            assert site.of("m1")
 
     virtual(story())
 
@@ -504,6 +523,20 @@ def test_two_meters_with_one_device_id_are_refused(wire: SimpleNamespace) -> Non
     meters = [MeterOnLine("m1", 1, model, POWER_W_MAX), MeterOnLine("m2", 1, model, POWER_W_MAX)]
     with pytest.raises(ValueError, match="meters m1 and m2 both have device id 1"):
         LineMaster(LineSettings("line1", "/dev/x"), meters, [], wire.FakePort({}), wire.LoopClock(), print, print)
+
+
+def test_one_relay_with_two_owners_is_refused(wire: SimpleNamespace) -> None:
+    board = load_model("relay_board_8ch")
+    relays = [RelayOnLine("r1", 9, board, 3), RelayOnLine("r2", 9, board, 3)]
+    with pytest.raises(ValueError, match="relays r1 and r2 are both channel 3 of device id 9"):
+        LineMaster(LineSettings("line1", "/dev/x"), [], relays, wire.FakePort({}), wire.LoopClock(), print, print)
+
+
+@pytest.mark.parametrize("device_id", [0, 248])
+def test_a_device_id_that_does_not_exist_is_refused(wire: SimpleNamespace, device_id: int) -> None:
+    relay = RelayOnLine("r1", device_id, load_model("relay_board_8ch"), 0)
+    with pytest.raises(ValueError, match=f"device id {device_id}, allowed: 1..247"):
+        LineMaster(LineSettings("line1", "/dev/x"), [], [relay], wire.FakePort({}), wire.LoopClock(), print, print)
 
 
 def test_a_relay_channel_that_does_not_exist_is_refused(wire: SimpleNamespace) -> None:

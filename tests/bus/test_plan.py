@@ -39,9 +39,7 @@ def model_blocks(model_id: str) -> list[tuple[int, int, int]]:
         ("hiking_dds238_2", [(3, 0, 18)]),
     ],
 )
-def test_the_models_are_read_in_few_requests_at_9600_baud(
-    model_id: str, blocks: list[tuple[int, int, int]]
-) -> None:
+def test_the_models_are_read_in_few_requests_at_9600_baud(model_id: str, blocks: list[tuple[int, int, int]]) -> None:
     assert model_blocks(model_id) == blocks
 
 
@@ -111,9 +109,7 @@ def test_refusals_always_end_and_leave_exactly_the_items_that_exist(
     wanted = [ReadItem(f"item {index}", 3, *place) for index, place in enumerate(places)]
     blocks = BlockMap(wanted, EVEN if even else ANY, AT_9600)
     for _ in range(200):
-        refused = [
-            block for block in blocks.blocks if missing & set(range(block.address, block.address + block.count))
-        ]
+        refused = [block for block in blocks.blocks if missing & set(range(block.address, block.address + block.count))]
         if not refused:
             break
         blocks.refuse(refused[0])

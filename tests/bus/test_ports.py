@@ -1,8 +1,13 @@
 """Real ports: a pseudo-terminal and a socket, one master each, and sentences a person can act on."""
 
 import asyncio
+import fcntl
 import os
 import re
+import signal
+import struct
+import subprocess
+import sys
 import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +24,7 @@ from hw.serial_port import parse_format, serial_opener
 from hw.socket_port import opener_for, socket_opener
 
 WAIT_S = 5.0
+TIOCGEXCL = 0x80045440  # asm-generic/ioctls.h; not in Python's termios
 Wait = Callable[[asyncio.Future[Any]], Awaitable[Any]]
 
 
@@ -97,6 +103,31 @@ def test_a_second_master_is_refused_and_told_why() -> None:
     asyncio.run(story())
 
 
+def test_a_gateway_that_was_killed_can_open_its_line_again() -> None:
+    program = """
+import asyncio, os, signal, sys
+from hw.serial_port import serial_opener
+async def main():
+    await serial_opener(sys.argv[1], 9600)(print, print)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+    async def story() -> None:
+        master, slave = os.openpty()
+        killed = subprocess.run([sys.executable, "-c", program, os.ttyname(slave)], check=False)
+        assert killed.returncode == -signal.SIGKILL
+        heard = Heard()
+        port = await serial_opener(os.ttyname(slave), 9600)(heard.on_bytes, heard.on_lost)
+        exclusive = struct.unpack("i", fcntl.ioctl(slave, TIOCGEXCL, struct.pack("i", 0)))[0]
+        assert not exclusive  # it would outlive a killed gateway for as long as the other side holds the device
+        port.close()
+        os.close(master)
+        os.close(slave)
+
+    asyncio.run(story())
+
+
 def test_a_device_that_goes_away_is_reported_once() -> None:
     async def story() -> None:
         master, slave = os.openpty()
@@ -121,6 +152,7 @@ def test_what_waits_from_before_the_opening_is_thrown_away() -> None:
         port = await serial_opener(os.ttyname(slave), 9600)(heard.on_bytes, heard.on_lost)
         os.write(master, b"\x01\x02")
         await heard.until(b"\x01\x02")
+        assert heard.data == b"\x01\x02"
         port.close()
         os.close(master)
         os.close(slave)
@@ -234,9 +266,7 @@ def test_a_refused_connection_is_said_in_a_sentence() -> None:
 def test_a_line_of_a_missing_device_says_so_and_keeps_trying(tmp_path: Path, wire: SimpleNamespace) -> None:
     async def story() -> None:
         path = str(tmp_path / "ttyUSB0")
-        master = LineMaster(
-            LineSettings("line1", path), [], [], opener_for(path, 9600), wire.LoopClock(), print, print
-        )
+        master = LineMaster(LineSettings("line1", path), [], [], opener_for(path, 9600), wire.LoopClock(), print, print)
         task = asyncio.ensure_future(master.run())
         while master.view().last_error is None:
             await asyncio.sleep(0)

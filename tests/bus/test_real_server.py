@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from pymodbus import FramerType
@@ -111,7 +110,7 @@ async def pymodbus_line() -> AsyncIterator[str]:
     try:
         yield os.ttyname(gateway_slave)
     finally:
-        await server.shutdown()
+        server.close()
         for master, slave in ends:
             loop.remove_reader(master)
             os.close(master)
@@ -131,8 +130,15 @@ def sim_board() -> SimDevice:
 
 @asynccontextmanager
 async def master_of(path: str, wire: SimpleNamespace) -> AsyncIterator[tuple[LineMaster, dict[str, MeterSample]]]:
-    """A running master; samples as they come."""
+    """A running master that has read every meter; its samples."""
     samples: dict[str, MeterSample] = {}
+    all_read = asyncio.Event()
+
+    def take(sample: MeterSample) -> None:
+        samples[sample.meter_id] = sample
+        if len(samples) == len(METERS):
+            all_read.set()
+
     master = LineMaster(
         LineSettings("line1", path, baud=9600, poll_interval_ms=200),
         [MeterOnLine(model_id, meter[0], load_model(model_id), 10_000) for model_id, meter in METERS.items()],
@@ -142,28 +148,22 @@ async def master_of(path: str, wire: SimpleNamespace) -> AsyncIterator[tuple[Lin
         ],
         serial_opener(path, 9600),
         wire.LoopClock(),
-        lambda sample: samples.update({sample.meter_id: sample}),
+        take,
         lambda state: None,
     )
     task = asyncio.ensure_future(master.run())
     try:
+        await asyncio.wait_for(all_read.wait(), WAIT_S)
         yield master, samples
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def all_read(samples: Mapping[str, Any]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while len(samples) < len(METERS):
-            await asyncio.sleep(0)
-
-
 @pytest.mark.timeout(60)
 def test_every_model_is_read_from_a_real_server_to_the_digit(wire: SimpleNamespace) -> None:
     async def story() -> None:
         async with pymodbus_line() as path, master_of(path, wire) as (master, samples):
-            await all_read(samples)
             for model_id, (_, _, _, values) in METERS.items():
                 got = samples[model_id].values
                 assert {name: got[name] for name in values} == {name: Decimal(text) for name, text in values.items()}
@@ -180,8 +180,7 @@ def test_every_model_is_read_from_a_real_server_to_the_digit(wire: SimpleNamespa
 @pytest.mark.timeout(60)
 def test_relays_of_a_real_server_are_switched_and_read_back(wire: SimpleNamespace) -> None:
     async def story() -> None:
-        async with pymodbus_line() as path, master_of(path, wire) as (master, samples):
-            await all_read(samples)
+        async with pymodbus_line() as path, master_of(path, wire) as (master, _):
             async with asyncio.timeout(WAIT_S):
                 for relay_id in ("own", "coil 0", "coil 7"):
                     assert await master.set_output(relay_id, False) == OutputResult(True, False, None)

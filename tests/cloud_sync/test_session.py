@@ -267,6 +267,40 @@ def test_backend_that_lost_what_it_had_acknowledged_gets_it_again(journal: Any) 
     assert batches(actions)[0].prev == journal.records["led"][1].hash.hex()
 
 
+def test_journal_is_not_told_again_what_it_knows(journal: Any) -> None:
+    fill(journal, led=6)
+    session = new_session(journal)
+    answer(session, journal, session.connected(FACTS, 0.0), 0.0)
+    topic = topic_of(GATEWAY, "dn/ack")
+    assert Acknowledged("led", 5) in session.message(topic, ack_of(led=mark_at(journal, "led", 5)), 1.0)
+    lost = ack_of(at=9001, led=mark_at(journal, "led", 2, miss=(3, 5)))
+    answer(session, journal, session.message(topic, lost, 2.0), 2.0)
+    assert session.backlog()["led"] == 4
+    again = session.message(topic, ack_of(at=9002, led=mark_at(journal, "led", 4)), 3.0)
+    assert not [action for action in again if isinstance(action, Acknowledged)]
+    assert Acknowledged("led", 6) in session.message(topic, ack_of(at=9002, led=mark_at(journal, "led", 6)), 3.0)
+
+
+def test_answer_that_comes_after_a_rewind_does_not_stop_the_stream(journal: Any) -> None:
+    fill(journal, led=2)
+    session = new_session(journal, batch_records_max=1)
+    first = next(action for action in session.connected(FACTS, 0.0) if isinstance(action, Fetch))
+    actions = session.records(first, journal.after("led", 0, 1), 0.0)
+    second = next(action for action in actions if isinstance(action, Fetch))
+    assert session.handle_timer(30.0) == []  # rewound to the mark while the second answer is awaited
+    late = session.records(second, journal.after("led", second.after_seq, 1), 31.0)
+    assert spans(answer(session, journal, late, 31.0)) == [("led", 1, 1), ("led", 2, 2)]
+
+
+def test_ack_that_comes_after_a_rewind_is_not_answered_with_what_it_names(journal: Any) -> None:
+    fill(journal, led=4)
+    session = new_session(journal, batch_records_max=2)
+    answer(session, journal, session.connected(FACTS, 0.0), 0.0)
+    fetch = session.handle_timer(30.0)
+    session.message(topic_of(GATEWAY, "dn/ack"), ack_of(led=mark_at(journal, "led", 2)), 31.0)
+    assert spans(answer(session, journal, fetch, 31.0)) == [("led", 3, 4)]
+
+
 def test_old_ack_cannot_make_the_gateway_send_everything_again(journal: Any) -> None:
     fill(journal, led=6)
     journal.acked["led"] = 6

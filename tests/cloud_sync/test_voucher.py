@@ -76,6 +76,8 @@ def test_scanned_form_is_read_in_lower_case_and_with_a_line_end() -> None:
     [
         ("", "empty"),
         (" \n", "empty"),
+        ("-", "empty"),
+        ("- -", "empty"),
         ("x" * 100_000, "too_long"),
         ("MG1:", "length"),
         ("MG1:A", "length"),

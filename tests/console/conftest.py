@@ -132,14 +132,14 @@ def troubled_accounts() -> list[AccountView]:
             **owing | {"notices": (_notice(1, 9), _notice(2, 1, receipt=False))},
             blockers=(
                 BlockerView("notice_not_delivered", "notice 2 raised 2026-08-02 14:00, no receipt"),
-                BlockerView("grace", "0 of 72 h elapsed"),
+                BlockerView("window_closed", "cut window opens on Monday"),
             ),
         ),
         account(
             5,
             **owing,
             grace_ends_at=UnixSeconds(NOW + 2 * DAY),
-            blockers=(BlockerView("grace", "24 of 72 h elapsed"),),
+            blockers=(BlockerView("notice_not_delivered", "no receipt of notice 3"),),
         ),
         account(
             6,
@@ -188,7 +188,7 @@ def ledger_records(account_id: str) -> list[dict[str, Any]]:
                 "quality": "gateway_sample",
                 "estimate_nano": (31 - day) * 2_220_000_000,
                 "balance_nano": 50 * UNIT,
-                "live_balance_nano": (50 if day > 9 else 70) * UNIT - (31 - day) * 2_600_000_000,
+                "live_balance_nano": (50 if day > 8 else 70) * UNIT - (31 - day) * 2_600_000_000,
             }
         )
     records += [
@@ -252,7 +252,10 @@ class FakeLedger:
             for record in reversed(ledger_records(account_id))
             if record["type"] == "RegisterFrozen" and int(record["at"]) >= since
         ]
-        return [*frozen, (UnixSeconds(NOW - 9 * DAY - HOUR), 21 * UNIT)]
+        paid_at = UnixSeconds(NOW - 9 * DAY - HOUR)
+        before = [point for point in frozen if point[0] <= paid_at]
+        step = [(paid_at, before[-1][1]), (paid_at, before[-1][1] + 20 * UNIT)]
+        return [*before, *step, *frozen[len(before) :]]
 
 
 APPLIED = DoorAnswer(

@@ -77,7 +77,8 @@ def until(browser: webdriver.Chrome, condition: Callable[[], object]) -> None:
 
 def complaints(browser: webdriver.Chrome) -> list[str]:
     """What the browser logged, but for the answer to a page that is not there."""
-    entries = [entry["message"] for entry in browser.get_log("browser")]
+    log: list[dict[str, str]] = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    entries = [entry["message"] for entry in log]
     return [entry for entry in entries if "404" not in entry]
 
 

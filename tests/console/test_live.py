@@ -12,6 +12,7 @@ from edge.console.security import SECURITY_HEADERS
 from edge.console.server import serve
 
 LIMIT_S = 10
+POLL_INTERVAL_S = 0.01
 
 
 @asynccontextmanager
@@ -197,7 +198,7 @@ def test_too_many_live_pages_are_refused_and_places_come_free(make_world: Any, m
                 refused = await client.get("/live?view=street")
                 assert refused.status_code == 503
             while world.app.state.console.live_clients:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(POLL_INTERVAL_S)
             async with opened(client, "/live?view=street") as stream:
                 await stream.block()
 

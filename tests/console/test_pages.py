@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edge.agent.snapshot import BlockerView
-from edge.core.units import MoneyNano
+from edge.core.units import MoneyNano, UnixSeconds
 
 NANO = 1_000_000_000
 
@@ -78,6 +78,13 @@ def test_each_row_says_why(world: Any, account_id: str, sentence: str) -> None:
     assert sentence in text_of(world.get(f"/account/{account_id}").text)
 
 
+def test_an_order_to_keep_supply_outweighs_the_end_of_the_grace(world: Any, make_account: Any) -> None:
+    owing = {"live_balance_nano": MoneyNano(-NANO), "days_left": None, "grace_ends_at": UnixSeconds(2**31)}
+    blockers = (BlockerView("notice_not_delivered", "x"), BlockerView("keep_supply", "x"))
+    world.publish([make_account(1, **owing, blockers=blockers)], version=2)
+    assert "Not cut: Keep-supply order (+1)" in row_text(world.get("/").text, "A-1001")
+
+
 def test_commanded_is_told_apart_from_confirmed(world: Any) -> None:
     page = world.get("/").text
     assert "off confirmed" in row_text(page, "A-1002")
@@ -121,18 +128,18 @@ def test_gateway_strip_shows_time_clock_cloud_backlog_and_journal(world: Any) ->
 def test_trouble_of_the_gateway_stands_above_the_rows(world: Any, accounts: Any) -> None:
     snapshot = world.source.current
     cloud = type(snapshot.cloud)(False, None, {"led": 3})
-    line = type(snapshot.lines[0])("line-1", "/dev/ttyUSB0", False, "port_lost", 0, 0, {}, None)
+    line = type(snapshot.lines[0])("line-1", "/dev/ttyUSB0", False, "line_closed", 0, 0, {}, None)
     world.publish(accounts, version=2, clock_quality="floor", cloud=cloud, lines=(line,))
     alerts = world.get("/").text.split('id="alerts"')[1].split("</div>")[0]
     assert "clock is not trusted" in alerts
     assert "No link to the cloud" in alerts
-    assert "Line line-1 is closed: serial port lost" in alerts
+    assert "Line line-1 is closed: line is closed" in alerts
 
 
 def test_account_page_shows_blockers_with_evidence_and_notices_with_proof(world: Any) -> None:
     text = text_of(world.get("/account/A-1004").text)
     assert "Notice not delivered notice 2 raised 2026-08-02 14:00, no receipt" in text
-    assert "Credit for fewer than 7 days raised Sat 25 Jul, 14:00 delivered Sat 25 Jul, 16:00" in text
+    assert "Credit is running low raised Sat 25 Jul, 14:00 delivered Sat 25 Jul, 16:00" in text
     assert "receipt from the cloud" in text
     assert "no receipt yet" in text
     assert "Last notice before the cut not raised" in text
@@ -151,7 +158,7 @@ def test_ledger_is_in_words_newest_first_with_seq_and_hash(world: Any) -> None:
     text = text_of("<main>" + ledger)
     assert "Supply commanded off (by the account): No credit. A payment can restore it." in text
     assert "Payment P-77120 by voucher; money on account 70.00. +20.00" in text
-    assert "Daily freeze: register 1,226.300 kWh, 4.210 kWh used." in text
+    assert "Daily freeze: 1,226.300 kWh, +4.210 kWh." in text
     stamps = re.findall(r'class="when">([^<]+)<', ledger)
     assert len(stamps) == 15
     assert stamps == sorted(stamps, reverse=True)

@@ -25,6 +25,7 @@ from edge.core.calendar import (
     fixed_zone,
     format_date,
     local_date,
+    local_day,
     local_midnight,
     midnight_of,
     minute_of_day,
@@ -116,6 +117,14 @@ def test_local_day_holds_the_instant_and_begins_as_its_date_does(name: str, inst
     assert local_date(zone(name), start - 1) != local_date(zone(name), start)
 
 
+@pytest.mark.parametrize("name", ZONES)
+def test_every_second_near_a_clock_change_lies_in_its_own_day(name: str) -> None:
+    for change, _ in zone(name).transitions[1:]:
+        for instant in (change + seconds for seconds in range(-7200, 7201, 300)):
+            assert midnight_of(zone(name), local_day(zone(name), instant)) <= instant
+            assert instant < midnight_of(zone(name), local_day(zone(name), instant) + 1)
+
+
 def test_days_of_a_clock_change_have_23_and_25_hours() -> None:
     london = zone("Europe/London")
     lengths = {}
@@ -132,10 +141,25 @@ def test_midnight_that_does_not_exist_is_the_jump_over_it() -> None:
     assert minute_of_day(zone("America/Havana"), midnight) == 60
 
 
-def test_midnight_that_comes_twice_is_the_second() -> None:
-    # Made up: at local 00:30 the clock goes back to 23:30, so that the date comes back too
-    there = ZoneOffsets("Made/Up", ((0, 3600), (86_400 - 1800, 0)), 10 * 86_400)
-    assert midnight_of(there, 1) == 86_400
+def test_midnight_that_comes_twice_begins_the_day_the_first_time() -> None:
+    # Havana, 3 November 2024: 01:00 becomes 00:00, the date stays
+    havana = zone("America/Havana")
+    midnight = midnight_of(havana, parse_date("2024-11-03"))
+    assert midnight == at("2024-11-03T00:00-04:00")
+    assert next_local_midnight(havana, midnight) - midnight == 25 * 3600
+
+
+def test_midnight_that_is_put_off_begins_the_day_when_the_date_changes() -> None:
+    # Santiago, 7 April 2024: at 24:00 of the 6th the clock goes back to 23:00, the 6th has 25 hours
+    santiago = zone("America/Santiago")
+    assert midnight_of(santiago, parse_date("2024-04-07")) == at("2024-04-07T00:00-04:00")
+    assert local_midnight(santiago, at("2024-04-06T23:30-04:00")) == at("2024-04-06T00:00-03:00")
+
+
+def test_zone_in_which_a_date_comes_back_is_refused() -> None:
+    # as Newfoundland did until 2011: at 00:01 the clock went back to 23:01 of the day before
+    with pytest.raises(ValueError, match="the date goes back"):
+        ZoneOffsets("Made/Up", ((0, 0), (86_460, -3600)), 10 * 86_400)
 
 
 def test_months_begin_and_end_at_local_midnight() -> None:

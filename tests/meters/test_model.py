@@ -1,6 +1,5 @@
 """The shipped models say what their sources say, and a bad file is refused by name, key and allowed values."""
 
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,6 +8,8 @@ import pytest
 from edge.meters.model import ModelError, known_models, load_model
 
 SHIPPED = Path(__file__).resolve().parent.parent.parent / "edge" / "meters"
+SDM120, DDS238, BOARD = "eastron_sdm120", "hiking_dds238_2", "relay_board_8ch"
+ALLOWED = "address = 0x001A\ncount = 1\npurpose"
 MODELS = ("chint_ddsu666", "chint_dtsu666", "eastron_sdm120", "eastron_sdm630", "hiking_dds238_2", "relay_board_8ch")
 
 
@@ -104,46 +105,40 @@ def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
         load_model("no_such")
 
 
-def replaced(old: str, new: str) -> Callable[[str], str]:
-    def change(text: str) -> str:
-        assert old in text
-        return text.replace(old, new, 1)
-
-    return change
-
-
 @pytest.mark.parametrize(
-    ("base", "change", "message"),
+    ("base", "old", "new", "message"),
     [
-        ("eastron_sdm120", replaced('type = "f32"', 'type = "f16"'), r"points\.voltage_l1\.type: found 'f16', .*u16, s16"),
-        ("eastron_sdm120", replaced('order = "msw"', 'order = "abcd"'), r"points\.voltage_l1\.order: .*msw, lsw"),
-        ("eastron_sdm120", replaced("function_code = 4", "function_code = 1"), r"function_code: found 1, allowed: 3, 4"),
-        ("eastron_sdm120", replaced("address = 0x0000", "address = 70000"), r"address: found 70000, .*0\.\.65535"),
-        ("eastron_sdm120", replaced("address = 0x0000", "address = 0xFFFF"), r"address: found 65535, allowed: at most 65534"),
-        ("eastron_sdm120", replaced("scale = 1", "scale = 0"), r"scale: found 0, allowed: a number above 0"),
-        ("eastron_sdm120", replaced("scale = 1", "scale = nan"), r"scale: .*allowed: a number above 0"),
-        ("eastron_sdm120", replaced("scale = 1", "skale = 1"), r"scale: found 'nothing'.*required"),
-        ("eastron_sdm120", replaced("scale = 1", "scale = 1\nsign = 1"), r"voltage_l1\.sign: .*known keys: address"),
-        ("eastron_sdm120", replaced('unit = "V"', 'unit = "mV"'), r"unit: found 'mV', allowed: V, A, W"),
-        ("eastron_sdm120", replaced('"energy_import_total"', '"voltage_l1"'), r"money_point: .*allowed: .*energy_total"),
-        ("eastron_sdm120", replaced("default_baud = 2400", "default_baud = 19200"), r"link\.default_baud: found 19200"),
-        ("eastron_sdm120", replaced('"8N1"', '"9N1"'), r"link\.default_format: found '9N1', allowed: 8N1"),
-        ("eastron_sdm120", replaced("[link]", "max = 3\n[link]"), r"toml: max: found 3, allowed: no such key here"),
-        ("eastron_sdm120", replaced("phases = 1", "phases = true"), r"phases: found True, allowed: 0, 1, 3"),
-        ("hiking_dds238_2", replaced("close = [1]", "close = [1, 2]"), r"relay\.command\.open: .*as many words as close"),
-        ("hiking_dds238_2", replaced("closed = 1", "closed = 0"), r"relay\.readback\.open: .*not the value that means closed"),
-        ("hiking_dds238_2", replaced("address = 0x001A\ncount = 1\npurpose", "address = 0x0001\ncount = 1\npurpose"), "erases"),
-        ("hiking_dds238_2", replaced("address = 0x001A\ncount = 1\npurpose", "address = 0x001B\ncount = 1\npurpose"), "channel 0"),
-        ("relay_board_8ch", replaced("close = [0xFF00]", "close = [1]"), r"relay\.command\.close: .*0xFF00 or 0x0000"),
-        ("relay_board_8ch", replaced("channels = 8", "channels = 9"), r"write_allowed: .*channel 8.*0x0008"),
-        ("relay_board_8ch", replaced('id = "relay', 'id = "other'), r"id: found 'other_board_8ch'"),
-        ("relay_board_8ch", replaced("[relay]", "[[relay]"), "the whole file: .*TOML in UTF-8"),
+        (SDM120, 'type = "f32"', 'type = "f16"', r"points\.voltage_l1\.type: found 'f16', .*u16, s16"),
+        (SDM120, 'order = "msw"', 'order = "abcd"', r"points\.voltage_l1\.order: .*msw, lsw"),
+        (SDM120, "function_code = 4", "function_code = 1", r"function_code: found 1, allowed: 3, 4"),
+        (SDM120, "address = 0x0000", "address = 70000", r"address: found 70000, .*0\.\.65535"),
+        (SDM120, "address = 0x0000", "address = 0xFFFF", r"address: found 65535, allowed: at most 65534"),
+        (SDM120, "scale = 1", "scale = 0", r"scale: found 0, allowed: a number above 0"),
+        (SDM120, "scale = 1", "scale = nan", r"scale: .*allowed: a number above 0"),
+        (SDM120, "scale = 1", "skale = 1", r"scale: found 'nothing'.*required"),
+        (SDM120, "scale = 1", "scale = 1\nsign = 1", r"voltage_l1\.sign: .*known keys: address"),
+        (SDM120, 'unit = "V"', 'unit = "mV"', r"unit: found 'mV', allowed: V, A, W"),
+        (SDM120, '"energy_import_total"', '"voltage_l1"', r"money_point: .*allowed: .*energy_total"),
+        (SDM120, "default_baud = 2400", "default_baud = 19200", r"link\.default_baud: found 19200"),
+        (SDM120, '"8N1"', '"9N1"', r"link\.default_format: found '9N1', allowed: 8N1"),
+        (SDM120, "[link]", "max = 3\n[link]", r"toml: max: found 3, allowed: no such key here"),
+        (SDM120, "phases = 1", "phases = true", r"phases: found True, allowed: 0, 1, 3"),
+        (DDS238, "close = [1]", "close = [1, 2]", r"relay\.command\.open: .*as many words as close"),
+        (DDS238, "closed = 1", "closed = 0", r"relay\.readback\.open: .*not the value that means closed"),
+        (DDS238, ALLOWED, ALLOWED.replace("1A", "01"), r"write_allowed: found '0x1', .*erases"),
+        (DDS238, ALLOWED, ALLOWED.replace("1A", "1B"), r"write_allowed: .*channel 0"),
+        (BOARD, "close = [0xFF00]", "close = [1]", r"relay\.command\.close: .*0xFF00 or 0x0000"),
+        (BOARD, "channels = 8", "channels = 9", r"write_allowed: .*channel 8.*0x0008"),
+        (BOARD, 'id = "relay', 'id = "other', r"id: found 'other_board_8ch'"),
+        (BOARD, "[relay]", "[[relay]", "the whole file: .*TOML in UTF-8"),
     ],
 )
 def test_a_bad_file_is_refused_with_file_key_found_and_allowed(
-    tmp_path: Path, base: str, change: Callable[[str], str], message: str
+    tmp_path: Path, base: str, old: str, new: str, message: str
 ) -> None:
-    (tmp_path / f"{base}.toml").write_text(change((SHIPPED / f"{base}.toml").read_text("utf-8")), "utf-8")
+    text = (SHIPPED / f"{base}.toml").read_text("utf-8")
+    assert old in text
+    (tmp_path / f"{base}.toml").write_text(text.replace(old, new, 1), "utf-8")
     with pytest.raises(ModelError, match=message) as refusal:
         load_model(base, tmp_path)
     assert str(refusal.value).startswith(f"{base}.toml: ")

@@ -14,7 +14,9 @@ from edge.meters.point import REGISTER_TYPES, Point, ValueRefused, register_wh, 
 ENERGY_LIMIT_KWH = 2.0**30
 
 
-def point(type: str = "f32", order: str = "msw", unit: str = "kWh", scale: str = "1", invalid: int | None = None) -> Point:
+def point(
+    type: str = "f32", order: str = "msw", unit: str = "kWh", scale: str = "1", invalid: int | None = None
+) -> Point:
     return Point("energy_import_total", 4, 72, type, order, unit, Decimal(scale), invalid)
 
 
@@ -36,7 +38,13 @@ def point(type: str = "f32", order: str = "msw", unit: str = "kWh", scale: str =
         ("u64", "msw", "0.01", [0x7FFF, 0xFFFF, 0xFFFF, 0xFFFF], "92233720368547758.07"),
         ("u64", "lsw", "1", [0x0001, 0x0000, 0x0000, 0x8000], "9223372036854775809"),
         ("s64", "msw", "0.01", [0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF], "-0.01"),
-        ("f64", "msw", "1", [0x3FB9, 0x9999, 0x9999, 0x999A], str(Decimal(0.1))),
+        (
+            "f64",
+            "msw",
+            "1",
+            [0x3FB9, 0x9999, 0x9999, 0x999A],
+            "0.1000000000000000055511151231257827021181583404541015625",
+        ),
     ],
 )
 def test_registers_decode_to_the_exact_number(
@@ -90,9 +98,7 @@ def test_a_register_in_watt_hours_is_the_floor_of_its_exact_value(
 
 @given(st.floats(0, ENERGY_LIMIT_KWH, width=32), st.floats(0, ENERGY_LIMIT_KWH, width=32))
 def test_a_register_that_does_not_fall_does_not_fall_in_watt_hours(one: float, other: float) -> None:
-    low, high = (
-        register_wh(point(), struct.unpack(">HH", struct.pack(">f", value))) for value in sorted((one, other))
-    )
+    low, high = (register_wh(point(), struct.unpack(">HH", struct.pack(">f", value))) for value in sorted((one, other)))
     assert low <= high
 
 

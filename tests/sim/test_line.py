@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from hw.sim.device import Device, ExceptionCode
-from hw.sim.line import Line
+from hw.sim.line import SILENCE_S, Line
 from hw.sim.relay_board import RelayBoard
 
 GONE_S = 0.02  # long enough for a dead terminal to show
+QUIET_STEPS, QUIET_STEP_S = 6, 0.01
+DELAY_S = 0.05
 Frame = Callable[[str], bytes]
 
 # A request to device 7 and its answer, whole frames with their checksums.
@@ -55,13 +57,15 @@ class Wire:
     async def hear(self, count: int) -> bytes:
         """Exactly so many bytes, and nothing with them."""
         heard = b""
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             while len(heard) < count:
                 heard += await self._heard.get()
         return heard
 
-    async def is_quiet(self, seconds: float = 0.1) -> bool:
-        await asyncio.sleep(seconds)
+    async def is_quiet(self) -> bool:
+        """Waits in steps, so that a busy machine cannot skip the turns of the loop that would bring an answer."""
+        for _ in range(QUIET_STEPS):
+            await asyncio.sleep(QUIET_STEP_S)
         return self._heard.empty()
 
     def close(self) -> None:
@@ -72,13 +76,15 @@ class Wire:
 Conversation = Callable[[Line, Wire, Register], Awaitable[None]]
 
 
-def on_a_line(conversation: Conversation, devices: dict[int, Device] | None = None) -> None:
+def on_a_line(
+    conversation: Conversation, devices: dict[int, Device] | None = None, silence_s: float = SILENCE_S
+) -> None:
     """Runs a conversation on a fresh line with a device 7, and closes everything."""
 
     async def run() -> None:
         register = Register()
         descriptors_before = len(os.listdir("/proc/self/fd"))
-        line = Line({7: register, **(devices or {})}, lambda: None)
+        line = Line({7: register, **(devices or {})}, lambda: None, silence_s)
         await line.open()
         wire = Wire(line.gateway_path)
         try:
@@ -164,7 +170,7 @@ def test_a_silent_device_gives_no_answer_of_any_kind_and_later_speaks_again(fram
         register.silent = True
         for request in (READ_TWO, frame("07 01 0000 0001"), frame("07 06 0010 0001"), frame("07 11")):
             wire.write(request)
-            assert await wire.is_quiet(0.05)
+            assert await wire.is_quiet()
         assert (register.asked, register.written) == ([], [])
         register.silent = False
         wire.write(READ_TWO)
@@ -178,7 +184,7 @@ def test_rubbish_is_forgotten_after_a_silence(rubbish: str) -> None:
     async def conversation(_line: Line, wire: Wire, _register: Register) -> None:
         for _ in range(3):
             wire.write(bytes.fromhex(rubbish))
-            assert await wire.is_quiet(0.05)
+            assert await wire.is_quiet()
             wire.write(READ_TWO)
             assert await wire.hear(9) == ANSWER_TWO
 
@@ -194,7 +200,7 @@ def test_a_request_in_pieces_is_one_request() -> None:
         assert await wire.is_quiet()
         assert register.asked == [(3, 16, 2)]
 
-    on_a_line(conversation)
+    on_a_line(conversation, silence_s=60)
 
 
 def test_every_request_brings_the_street_up_to_date_first() -> None:
@@ -226,11 +232,12 @@ def test_a_fault_can_drop_spoil_and_delay_in_either_direction() -> None:
         assert register.asked == []
 
         line.fault_to_devices = None
-        line.fault_to_gateway = lambda data: [(0.0, data[:4]), (0.08, data[4:-1] + b"\xff")]
+        line.fault_to_gateway = lambda data: [(0.0, data[:4]), (DELAY_S, data[4:-1] + b"\xff")]
+        began = asyncio.get_running_loop().time()
         wire.write(READ_TWO)
         assert await wire.hear(4) == ANSWER_TWO[:4]
-        assert await wire.is_quiet(0.03)
         assert await wire.hear(5) == ANSWER_TWO[4:-1] + b"\xff"
+        assert asyncio.get_running_loop().time() - began >= DELAY_S
 
         line.fault_to_gateway = None
         wire.write(READ_TWO)

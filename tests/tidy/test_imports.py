@@ -84,7 +84,8 @@ IMPURE = (
 
 
 def test_every_module_keeps_to_the_import_table(modules: Mapping[str, ast.Module]) -> None:
-    findings = [found for path, tree in modules.items() for found in against_table(path, tree, names_of(modules))]
+    names = names_of(modules)
+    findings = [found for path, tree in modules.items() for found in against_table(path, tree, names)]
     assert not findings, "\n" + "\n".join(findings)
 
 
@@ -94,7 +95,8 @@ def test_the_core_imports_no_clock_no_accident_and_no_way_out(modules: Mapping[s
 
 
 def test_what_comes_from_outside_is_declared_in_pyproject(modules: Mapping[str, ast.Module]) -> None:
-    findings = [found for path, tree in modules.items() for found in undeclared(path, tree, declared_modules())]
+    declared = declared_modules()
+    findings = [found for path, tree in modules.items() for found in undeclared(path, tree, declared)]
     assert not findings, "\n" + "\n".join(findings)
 
 
@@ -160,7 +162,7 @@ def against_table(path: str, tree: ast.Module, known: Collection[str]) -> Iterat
     """Imports of our own modules that the table does not allow."""
     module = module_name(path)
     allowed = TABLE[longest(module, TABLE)]
-    for line, target in imports(module, tree, known, is_package=path.endswith("__init__.py")):
+    for line, target in dict.fromkeys(imports(module, tree, known, is_package=path.endswith("__init__.py"))):
         if target.split(".")[0] in OURS and not permitted(target, allowed):
             what = ", ".join(allowed) or "nothing of ours"
             yield f"{path}:{line}: imports {target}; DESIGN.md lets {longest(module, TABLE)} import: {what}"

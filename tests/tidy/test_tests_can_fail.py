@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-CHECKING_CALLS = ("pytest.raises", "pytest.warns", "pytest.fail", "until")
+CHECKING_CALLS = ("pytest.raises", "pytest.warns", "pytest.fail", "until", "comes_true")
 CHECKING_PREFIXES = ("assert_", "check_", "assertEqual")
 NAME_WORDS_MIN = 3
 
@@ -37,6 +37,8 @@ def test_every_test_name_is_a_sentence(modules: Mapping[str, ast.Module]) -> Non
         ("check_books(1)", 0),
         ("world.assert_conserved()", 0),
         ("until(ready)", 0),
+        ("subprocess.run(command, check=True)", 0),
+        ("subprocess.run(command, check=False)", 1),
     ],
 )
 def test_test_that_asserts_nothing_is_found(body: str, count: int) -> None:
@@ -87,6 +89,8 @@ def checks(node: ast.AST) -> bool:
         return True
     if not isinstance(node, ast.Call):
         return False
+    if any(keyword.arg == "check" and ast.unparse(keyword.value) == "True" for keyword in node.keywords):
+        return True  # subprocess.run(..., check=True) raises when the program it runs fails
     name = ast.unparse(node.func)
     return name in CHECKING_CALLS or name.split(".")[-1].startswith(CHECKING_PREFIXES)
 

@@ -61,8 +61,7 @@ def test_ordinary_word_is_not_found(text: str) -> None:
 
 def unfinished(path: str, text: str) -> Iterator[str]:
     """Lines with a word of the table."""
-    for number, line in enumerate(text.splitlines(), 1):
-        for pattern, instead in WORDS.items():
-            match = re.search(pattern, line)
-            if match:
-                yield f"{path}:{number}: {match.group(0)!r}; {instead}"
+    for pattern, instead in WORDS.items():
+        for match in re.finditer(pattern, text, re.MULTILINE):
+            line = text.count("\n", 0, match.start()) + 1
+            yield f"{path}:{line}: {match.group(0)!r}; {instead}"

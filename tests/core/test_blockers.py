@@ -1,0 +1,165 @@
+"""edge.core.blockers: with none of them the cut happens; each one alone stops it, with its evidence."""
+
+from dataclasses import replace
+
+import pytest
+
+from edge.core import commands as cmd
+from edge.core import events as ev
+from edge.core.account import Hold
+from edge.core.blockers import BLOCKERS
+from edge.core.calendar import daily_windows
+from edge.core.policy import LegalProfile, OfflinePolicy, Policy
+from edge.core.units import ClockQuality, MoneyNano, UnixSeconds, WattHours
+
+NANO = 1_000_000_000
+DUE = "2024-04-16T08:00"
+
+
+@pytest.fixture
+def due(site, at):
+    """An account that is cut by the next round at 08:00 unless something stands against it."""
+    site.open(at("2024-04-13T00:00"), 0, -10 * NANO, Policy())
+    site.round(at("2024-04-13T07:00"), 0)
+    site.receipt(at("2024-04-13T07:00"), 2)
+    site.round(at("2024-04-16T07:00"), 0)
+    site.receipt(at("2024-04-16T07:00"), 3)
+    return site
+
+
+def change(site, **fields) -> None:
+    account = replace(site.state.accounts["A01"], **fields)
+    site.state = replace(site.state, accounts={**site.state.accounts, "A01": account})
+
+
+def change_policy(site, **fields) -> None:
+    change(site, policy=replace(site.state.accounts["A01"].policy, **fields))
+
+
+def cut_events(events) -> list[ev.Event]:
+    return [event for event in events if isinstance(event, ev.DisconnectControlChanged)]
+
+
+def test_with_no_blocker_the_cut_happens(due, at) -> None:
+    (cut,) = cut_events(due.round(at(DUE), 0))
+    assert (cut.control_state, cut.reason, cut.local_reason) == ("ready_for_reconnection", "no_credit", "no_credit")
+
+
+def test_every_blocker_has_a_case_here() -> None:
+    assert [code for code, _ in BLOCKERS] == list(CASES)
+
+
+CASES = {
+    "protected": lambda site, at: None,  # due_step itself stops before: its own test below
+    "keep_supply": lambda site, at: change(site, keep_supply=True),
+    "operator_hold": lambda site, at: change(site, operator_hold="dispute 4711"),
+    "register_hold": lambda site, at: None,
+    "stale_reading": lambda site, at: change_policy(site, cut_reading_age_s_max=10**9),
+    "not_read_again": lambda site, at: None,
+    "clock_not_trusted": lambda site, at: setattr(site, "quality", ClockQuality.FLOOR),
+    "minimum_debt": lambda site, at: change_policy(site, minimum_debt_nano=MoneyNano(11 * NANO)),
+    "notice_not_delivered": lambda site, at: None,
+    "window_closed": lambda site, at: None,
+    "batch_limit": lambda site, at: setattr(
+        site, "state", replace(site.state, local_cuts=(UnixSeconds(at(DUE) - 3599),))
+    ),
+    "cloud_out_of_reach": lambda site, at: (
+        change_policy(site, offline=OfflinePolicy.KEEP),
+        setattr(site, "cloud_silent_s", 1),
+    ),
+}
+DIRECT = ("keep_supply", "operator_hold", "minimum_debt", "batch_limit", "cloud_out_of_reach")
+
+
+@pytest.mark.parametrize("code", DIRECT)
+def test_a_blocker_alone_defers_the_cut_and_is_recorded_once_with_evidence(due, at, code: str) -> None:
+    CASES[code](due, at)
+    events = due.round(at(DUE), 0)
+    assert cut_events(events) == []
+    (deferred,) = [event for event in events if isinstance(event, ev.CutDeferred)]
+    assert [found for found, _ in deferred.blockers] == [code]
+    assert all(evidence for _, evidence in deferred.blockers)
+    again = due.round(at(DUE) + 900, 0) if code != "batch_limit" else []
+    assert not any(isinstance(event, ev.CutDeferred) for event in again)
+
+
+def test_an_untrusted_clock_never_cuts(due, at) -> None:
+    CASES["clock_not_trusted"](due, at)
+    events = due.round(at(DUE), 0)
+    assert cut_events(events) == []
+    (deferred,) = [event for event in events if isinstance(event, ev.CutDeferred)]
+    assert ("clock_not_trusted", "clock quality is floor") in deferred.blockers
+
+
+def test_a_protected_customer_is_refused_before_and_in_the_table(due, at) -> None:
+    change(due, protected=True)
+    assert cut_events(due.round(at(DUE), 0)) == []
+
+
+@pytest.mark.parametrize(("age_s", "cut"), [(24 * 3600, True), (24 * 3600 + 1, False)])
+def test_a_reading_older_than_a_day_never_cuts(due, at, age_s: int, cut: bool) -> None:
+    change_policy(due, cut_reading_age_s_max=10**9, stale_reading_hours=24)
+    now = at("2024-04-18T08:00")
+    sample = due.sample(now - age_s, 0)
+    events = due.do(cmd.TakeRound(due.clock(now), (sample,), True, None))
+    assert bool(cut_events(events)) is cut
+
+
+@pytest.mark.parametrize(("age_s", "cut"), [(900, True), (901, False)])
+def test_the_meter_is_read_again_before_the_cut(due, at, age_s: int, cut: bool) -> None:
+    now = at(DUE)
+    events = due.do(cmd.TakeRound(due.clock(now), (due.sample(now - age_s, 0),), True, None))
+    assert bool(cut_events(events)) is cut
+
+
+def test_a_silent_meter_never_cuts(due, at) -> None:
+    events = due.round(at(DUE), None, record=False)
+    assert cut_events(events) == []
+    (deferred,) = [event for event in events if isinstance(event, ev.CutDeferred)]
+    assert {"stale_reading", "not_read_again"} <= {code for code, _ in deferred.blockers}
+
+
+def test_a_register_hold_never_cuts(due, at) -> None:
+    change(due, hold=Hold("register_regression", UnixSeconds(at(DUE)), WattHours(0)))
+    change(due, recorded=replace(due.state.accounts["A01"].recorded, register_wh=WattHours(500)))
+    events = due.round(at(DUE), 400, confirmed=True)
+    assert cut_events(events) == []
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_notice_without_receipt_never_cuts(due, at, number: int) -> None:
+    episode = due.state.accounts["A01"].episode
+    notices = tuple(replace(n, receipt=None) if n.number == number else n for n in episode.notices)
+    change(due, episode=replace(episode, notices=notices))
+    assert cut_events(due.round(at(DUE), 0)) == []
+
+
+def test_a_deemed_receipt_does_not_cut_a_statutory_customer(due, at) -> None:
+    episode = due.state.accounts["A01"].episode
+    notices = tuple(replace(n, proof="deemed_after_hours") for n in episode.notices)
+    change(due, episode=replace(episode, notices=notices))
+    change_policy(due, legal_profile=LegalProfile.POSTPAID_STATUTORY)
+    events = due.round(at(DUE), 0)
+    assert cut_events(events) == []
+    change_policy(due, legal_profile=LegalProfile.PREPAID_BY_AGREEMENT)
+    assert cut_events(due.round(at(DUE) + 60, 0))
+
+
+def test_outside_the_cut_window_nobody_is_cut(due, at) -> None:
+    change_policy(due, cut_windows=daily_windows([("09:00", "16:00")]))
+    assert cut_events(due.round(at("2024-04-16T08:59"), 0)) == []
+    assert cut_events(due.round(at("2024-04-16T09:00"), 0))
+
+
+def test_enforcement_for_hours_ends_with_the_cloud(due, at) -> None:
+    change_policy(due, offline=OfflinePolicy.ENFORCE_FOR_HOURS, offline_hours=10)
+    due.cloud_silent_s = 36_001
+    assert cut_events(due.round(at(DUE), 0)) == []
+    due.cloud_silent_s = 36_000
+    assert cut_events(due.round(at(DUE) + 60, 0))
+
+
+def test_one_cut_an_hour_on_a_small_site_and_the_next_one_after_it(due, at) -> None:
+    due.state = replace(due.state, local_cuts=(UnixSeconds(at(DUE)),))
+    assert cut_events(due.round(at(DUE) + 3599, 0)) == []
+    assert cut_events(due.round(at(DUE) + 3600, 0))
