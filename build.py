@@ -564,8 +564,12 @@ def log_end(title: str, log: Path) -> str:
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what would make our Python import something else than what is installed."""
-    return {key: value for key, value in environment.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    """Without what would make our Python import something else than what is installed.
+
+    PYTHONSAFEPATH keeps `python -m edge.cli`, started somewhere below in this folder, from importing the tree.
+    """
+    kept = {key: value for key, value in environment.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    return {**kept, "PYTHONSAFEPATH": "1"}
 
 
 def say(line: str) -> None:

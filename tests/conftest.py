@@ -45,12 +45,13 @@ def pytest_configure(config: pytest.Config) -> None:
     sentence = wrong_package(os.environ.get("WATTGATE_TREE"), os.environ.get("PYTHONPATH"))
     if sentence:
         raise pytest.UsageError(sentence)
+    if not tree_is_meant(os.environ.get("WATTGATE_TREE"), os.environ.get("PYTHONPATH")):
+        os.environ["PYTHONSAFEPATH"] = "1"  # processes that tests start import the installed package too
 
 
 def wrong_package(tree_wanted: str | None, python_path: str | None) -> str | None:
     """The sentence for tests that would not run on the installed package; None if they do, or need not."""
-    entries = (python_path or "").split(os.pathsep)
-    if tree_wanted == "1" or any(entry and Path(entry).resolve() == ROOT for entry in entries):
+    if tree_is_meant(tree_wanted, python_path):
         return None
     for name in ("edge", "native", "cloud_sync", "hw"):
         spec = importlib.util.find_spec(name)
@@ -62,6 +63,12 @@ def wrong_package(tree_wanted: str | None, python_path: str | None) -> str | Non
                 "WATTGATE_TREE=1 tests the tree on purpose."
             )
     return None
+
+
+def tree_is_meant(tree_wanted: str | None, python_path: str | None) -> bool:
+    """Whether somebody asked for the source tree: by name, or by putting it on the path."""
+    entries = (python_path or "").split(os.pathsep)
+    return tree_wanted == "1" or any(entry and Path(entry).resolve() == ROOT for entry in entries)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -377,7 +377,7 @@ def test_clean_removes_what_was_made_and_nothing_else(
 
 def test_our_python_is_not_led_to_other_modules(build: ModuleType) -> None:
     environment = {"PYTHONPATH": "/x", "PYTHONHOME": "/y", "PATH": "/bin"}
-    assert build.clean_environment(environment) == {"PATH": "/bin"}
+    assert build.clean_environment(environment) == {"PATH": "/bin", "PYTHONSAFEPATH": "1"}
 
 
 # ---- what is installed
@@ -433,8 +433,8 @@ def run_suite(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
 
 def pytest_in(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """`python -m pytest` in a folder, with none of our variables but those given."""
-    ours = ("WATTGATE_TREE", "WATTGATE_NO_SKIP", "PYTHONPATH", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")
-    environment = {key: value for key, value in os.environ.items() if key not in ours} | variables
+    ours = ("WATTGATE_", "PYTHONPATH", "PYTHONSAFEPATH", "PYTEST_")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)} | variables
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 

@@ -87,9 +87,10 @@ class Ingest:
                 self._dispatch(topic, message, at, touched, taken)
         except WireError as error:
             self._set_aside(gateway_id, message, error.reason, at)
-        except sqlite3.Error:
-            raise  # the database failed: nothing of this transaction may stand
-        except Exception as error:  # a bug met by one message must not stop the others
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                raise  # the database failed: nothing of this transaction may stand
+            # A bug met by one message, or rows that contradict it, must not stop the others.
             self._set_aside(gateway_id, message, "internal", at)
             raise_alarm(self._database, gateway_id, "ingest_bug", {"error": repr(error)[:200]}, at)
 

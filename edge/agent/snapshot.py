@@ -29,7 +29,7 @@ class BlockerView:
     """One reason why an account is not cut, with its evidence (RULES.md 6)."""
 
     code: str
-    evidence: str
+    evidence: Mapping[str, int | str]  # figures by name with their unit, e.g. age_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ else the snapshot's fixed offset.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from zoneinfo import ZoneInfo
 
 from edge.agent.snapshot import StreetSnapshot
@@ -24,6 +24,7 @@ _POINT_UNITS = (
 )
 MINUS = "\N{MINUS SIGN}"
 _NANO_DIGITS = 9
+_SHOWN = Decimal("0.001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,9 @@ class Formats:
         return f"{MINUS if wh < 0 else ''}{_fixed_point(abs(wh), 3)} kWh"
 
     def quantity(self, value: Decimal) -> str:
-        """An exact decimal as it came from the meter, without an exponent."""
-        return f"{value:,f}".replace("-", MINUS)
+        """A value from the meter, to three decimals: what a float register shows beyond is its own noise."""
+        shown = value.quantize(_SHOWN, ROUND_HALF_EVEN) if value.as_tuple().exponent < -3 else value
+        return f"{shown:,f}".replace("-", MINUS)
 
     def local(self, at: int) -> datetime:
         """Wall time on site."""

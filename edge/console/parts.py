@@ -15,7 +15,7 @@ from edge.console.formats import Formats, formats_for, unit_of
 from edge.console.language import Language
 from edge.console.settings import ConsoleSettings
 from edge.console.street import COUNTED, Street, row_of, survey
-from edge.console.words import live_balance, posting, sentence
+from edge.console.words import evidence, live_balance, posting, sentence
 
 PARTS_ABOVE_ROWS = ("asof", "alerts", "strip", "count-all", *(f"count-{code}" for code in COUNTED))
 
@@ -137,6 +137,7 @@ def words_of(language: Language, formats: Formats | None) -> dict[str, Any]:
         "term": language.term,
         "format": formats,
         "unit_of": unit_of,
+        "evidence": evidence,
     }
 
 

@@ -35,6 +35,7 @@ CODES: Mapping[str, str] = {
     "order_type": "order",
     "result": "result",
     "condition": "condition_noted",
+    "clock_quality": "clock",
 }
 _ENVELOPE = frozenset({"type", "at", "account", "seq", "hash", "stream", "order", "epoch", "prev"})
 
@@ -70,6 +71,15 @@ def value_in_words(key: str, value: object, formats: Formats) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+def evidence(code: str, figures: Mapping[str, int | str], formats: Formats) -> str:
+    """What shows that a blocker stands; empty where its name says all there is."""
+    fields = _Fields({key: value_in_words(key, value, formats) for key, value in figures.items()})
+    for key in (f"{code}:{','.join(sorted(figures))}", code):
+        if formats.language.knows("evidence", key):
+            return formats.language.term("evidence", key).format_map(fields)
+    return ", ".join(f"{key}: {text}" for key, text in fields.items())
+
+
 def posting(record: Mapping[str, Any]) -> int | None:
     """What this record moved on the account, in nano; None when it moves no money."""
     value = record.get("posting_nano")
@@ -83,7 +93,7 @@ def live_balance(record: Mapping[str, Any]) -> int | None:
 
 
 def _number(key: str, value: int, formats: Formats) -> str:
-    if key.endswith("_nano"):
+    if key.endswith(("_nano", "_nano_min")):
         return formats.money(value)
     if key.endswith("_minor"):
         return formats.minor(value)
@@ -91,6 +101,8 @@ def _number(key: str, value: int, formats: Formats) -> str:
         return formats.energy(value)
     if key == "at" or key.endswith("_at"):
         return formats.moment(value)
+    if key.endswith(("_s", "_s_max")):
+        return formats.age(value)
     return str(value)
 
 

@@ -4,7 +4,7 @@ All are evaluated on site (RULES.md 6). A blocker never starts or ends anything,
 no. The relay driver refuses protected customers once more by itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edge.core.account import Account
@@ -14,6 +14,8 @@ from edge.core.units import ClockReading, MoneyNano, UnixSeconds
 
 SECONDS_PER_HOUR = 3600
 HUNDREDTHS_OF_PERCENT = 10_000
+
+Evidence = Mapping[str, int | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,10 @@ class CutFacts:
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """One reason against a cut, and what shows it."""
+    """One reason against a cut, and the figures that show it, by name with its unit."""
 
     code: str
-    evidence: str
+    evidence: Evidence
 
 
 def cut_blockers(account: Account, facts: CutFacts) -> tuple[Blocker, ...]:
@@ -47,86 +49,88 @@ def cut_blockers(account: Account, facts: CutFacts) -> tuple[Blocker, ...]:
     return tuple(found)
 
 
-def _protected(account: Account, facts: CutFacts) -> str | None:
-    return "protected customer in the site book" if account.protected else None
+def _protected(account: Account, facts: CutFacts) -> Evidence | None:
+    return {} if account.protected else None
 
 
-def _keep_supply(account: Account, facts: CutFacts) -> str | None:
-    return "keep-supply order stands" if account.keep_supply else None
+def _keep_supply(account: Account, facts: CutFacts) -> Evidence | None:
+    return {} if account.keep_supply else None
 
 
-def _operator_hold(account: Account, facts: CutFacts) -> str | None:
-    return account.operator_hold
+def _operator_hold(account: Account, facts: CutFacts) -> Evidence | None:
+    return None if account.operator_hold is None else {"reference": account.operator_hold}
 
 
-def _register_hold(account: Account, facts: CutFacts) -> str | None:
-    if account.hold is None:
+def _register_hold(account: Account, facts: CutFacts) -> Evidence | None:
+    hold = account.hold
+    if hold is None:
         return None
-    return f"{account.hold.reason}: recorded {account.recorded.register_wh} Wh, seen {account.hold.seen_wh} Wh"
+    return {"reason": hold.reason, "recorded_wh": account.recorded.register_wh, "seen_wh": hold.seen_wh}
 
 
-def _stale_reading(account: Account, facts: CutFacts) -> str | None:
-    limit_s = account.policy.stale_reading_hours * SECONDS_PER_HOUR
+def _stale_reading(account: Account, facts: CutFacts) -> Evidence | None:
+    return _too_old(facts, account.policy.stale_reading_hours * SECONDS_PER_HOUR)
+
+
+def _not_read_again(account: Account, facts: CutFacts) -> Evidence | None:
+    return _too_old(facts, account.policy.cut_reading_age_s_max)
+
+
+def _too_old(facts: CutFacts, age_s_max: int) -> Evidence | None:
+    """The newest reading's age where it is above the limit, or that there is no reading."""
     if facts.reading_at is None:
-        return "no reading since the start"
+        return {"age_s_max": age_s_max}
     age_s = facts.clock.at - facts.reading_at
-    return f"newest reading is {age_s} s old, at most {limit_s} s" if age_s > limit_s else None
+    return {"age_s": age_s, "age_s_max": age_s_max} if age_s > age_s_max else None
 
 
-def _not_read_again(account: Account, facts: CutFacts) -> str | None:
-    limit_s = account.policy.cut_reading_age_s_max
-    if facts.reading_at is None:
-        return "the meter has not been read again before the cut"
-    age_s = facts.clock.at - facts.reading_at
-    return f"reading before the cut is {age_s} s old, at most {limit_s} s" if age_s > limit_s else None
-
-
-def _clock_not_trusted(account: Account, facts: CutFacts) -> str | None:
+def _clock_not_trusted(account: Account, facts: CutFacts) -> Evidence | None:
     quality = facts.clock.quality
-    return None if quality.trusted else f"clock quality is {quality.value}"
+    return None if quality.trusted else {"clock_quality": quality.value}
 
 
-def _minimum_debt(account: Account, facts: CutFacts) -> str | None:
+def _minimum_debt(account: Account, facts: CutFacts) -> Evidence | None:
     debt, least = -facts.live_nano, account.policy.minimum_debt_nano
-    return f"debt of {debt} nano is below the minimum of {least}" if debt < least else None
+    return {"debt_nano": debt, "debt_nano_min": least} if debt < least else None
 
 
-def _notice_not_delivered(account: Account, facts: CutFacts) -> str | None:
+def _notice_not_delivered(account: Account, facts: CutFacts) -> Evidence | None:
     for number in (2, 3):
         notice = account.episode.notice(number) if account.episode else None
         if notice is None or notice.receipt is None:
-            return f"no receipt of notice {number}"
+            return {"number": number}
         if (
             notice.proof == NoticeProof.DEEMED_AFTER_HOURS.value
             and account.policy.legal_profile is LegalProfile.POSTPAID_STATUTORY
         ):
-            return f"notice {number} is only deemed delivered"
+            return {"number": number, "proof": notice.proof}
     return None
 
 
-def _window_closed(account: Account, facts: CutFacts) -> str | None:
+def _window_closed(account: Account, facts: CutFacts) -> Evidence | None:
     windows = account.policy.cut_windows
     if windows is None or windows.is_open(facts.zone, facts.clock.at):
         return None
-    return f"cut window opens at {next_open(windows, facts.zone, facts.clock.at)}"
+    opens_at = next_open(windows, facts.zone, facts.clock.at)
+    return {} if opens_at is None else {"opens_at": opens_at}
 
 
-def _batch_limit(account: Account, facts: CutFacts) -> str | None:
+def _batch_limit(account: Account, facts: CutFacts) -> Evidence | None:
     share = account.policy.cuts_per_hour_hundredths_of_percent
     limit = max(1, facts.accounts_on_site * share // HUNDREDTHS_OF_PERCENT)
     done = facts.cuts_last_hour
-    return f"{done} of at most {limit} cuts in the last hour" if done >= limit else None
+    return {"cuts": done, "cuts_max": limit} if done >= limit else None
 
 
-def _cloud_out_of_reach(account: Account, facts: CutFacts) -> str | None:
+def _cloud_out_of_reach(account: Account, facts: CutFacts) -> Evidence | None:
     policy, silent_s = account.policy, facts.cloud_silent_s
     if silent_s is None or policy.offline is OfflinePolicy.ENFORCE:
         return None
     limit_s = 0 if policy.offline is OfflinePolicy.KEEP else policy.offline_hours * SECONDS_PER_HOUR
-    return f"cloud not heard for {silent_s} s, policy {policy.offline.value}" if silent_s > limit_s else None
+    return {"silent_s": silent_s, "silent_s_max": limit_s} if silent_s > limit_s else None
 
 
-BLOCKERS: tuple[tuple[str, Callable[[Account, CutFacts], str | None]], ...] = (
+BLOCKERS: tuple[tuple[str, Callable[[Account, CutFacts], Evidence | None]], ...] = (
     ("protected", _protected),
     ("keep_supply", _keep_supply),
     ("operator_hold", _operator_hold),

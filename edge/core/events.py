@@ -5,6 +5,7 @@ results of orders, evt observations, rdg reading records. `posting_nano` is the 
 on the account, `balance_nano` the money after it; an event never needs rating again.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -150,12 +151,12 @@ class EpisodeClosed:
 
 @dataclass(frozen=True, slots=True)
 class CutDeferred:
-    """A cut is due and these blockers stand, each as code: evidence. Written when the codes change."""
+    """A cut is due and these blockers stand, each with its code and evidence. Written when the codes change."""
 
     stream: ClassVar[str] = "evt"
     at: UnixSeconds
     account: str
-    blockers: tuple[tuple[str, str], ...]
+    blockers: tuple[tuple[str, Mapping[str, int | str]], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ on/off is avoided because vendors use it both ways. Source of each file: its `so
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -134,7 +135,7 @@ def load_model(model_id: str, folder: Path | None = None) -> MeterModel:
     path = place / f"{model_id}.toml"
     if model_id not in known_models(place):
         raise ModelError(path.name, "id", model_id, ", ".join(known_models(place)) or f"no model file in {place}")
-    return _read_model(CheckedTable.from_file(path), model_id)
+    return _model_of_file(path, path.stat().st_mtime_ns)
 
 
 def known_models(folder: Path | None = None) -> tuple[str, ...]:
@@ -145,6 +146,12 @@ def known_models(folder: Path | None = None) -> tuple[str, ...]:
 def register_wh(point: Point, registers: Sequence[int]) -> WattHours:
     """A cumulative energy register in Wh: the floor of its exact value."""
     return points.register_wh(point, registers)
+
+
+@lru_cache(maxsize=64)
+def _model_of_file(path: Path, changed_ns: int) -> MeterModel:
+    """Read once for all meters of a model, and again when the file has changed."""
+    return _read_model(CheckedTable.from_file(path), path.stem)
 
 
 def _shipped_folder() -> Path:

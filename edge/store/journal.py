@@ -66,8 +66,11 @@ class SqliteJournal:
         self._path = path
         self._gateway_id = gateway_id
         self._record_hash = record_hash
-        self._connection = _connect(path)
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
         try:
+            # EXCLUSIVE before the first read: then there is no -shm file. EXTRA before WAL, which comes last.
+            for pragma in ("locking_mode=EXCLUSIVE", "synchronous=EXTRA", "recursive_triggers=ON"):
+                self._connection.execute(f"PRAGMA {pragma}")
             self.epoch = _prepare(self._connection, path, gateway_id)
             self._heads = _read_heads(self._connection, path, self.epoch)
         except BaseException:
@@ -76,7 +79,8 @@ class SqliteJournal:
         # Where the outbox marks stand, by stream: the loop's, while `_heads` is replaced by the executor's thread.
         self._acked = {stream: head.acked_seq for stream, head in self._heads.items()}
         self._acked_written = dict(self._acked)
-        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._own_executor = None if executor else ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._executor = executor or self._own_executor
         self._failed: str | None = None
 
     @classmethod
@@ -86,7 +90,7 @@ class SqliteJournal:
         """Opens or makes the journal of a gateway. JournalError names the file and what is wrong."""
         try:
             return cls(path, gateway_id, record_hash, executor)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError, TypeError) as error:  # a damaged file gives values of any kind
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
                 raise JournalError(f"{path}: is in use by another program; a journal has one user") from error
             raise JournalError(f"{path}: {error}") from error
@@ -106,8 +110,12 @@ class SqliteJournal:
                 record = self._checked(row, heads)
                 heads[record.stream] = (record.seq, record.hash)
                 yield record
-        except (sqlite3.Error, UnicodeDecodeError) as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # text of a damaged file
             raise JournalError(f"{self._path}: cannot be read: {error}") from error
+        for stream, (seq, digest) in heads.items():
+            head = self._heads[stream]
+            if (head.seq, head.hash) != (seq, digest):  # they come from an index, which can be damaged by itself
+                raise JournalError(f"{self._path}: {stream} ends at {seq}, its index says {head.seq}")
 
     async def append(self, entries: Sequence[tuple[str, bytes]]) -> Sequence[StoredRecord]:
         """Commits (stream, body) pairs in one transaction. Returns when the disk has them, or raises JournalError.
@@ -141,8 +149,8 @@ class SqliteJournal:
                 await self._run(self._commit, [], dict(self._acked))
         finally:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._connection.close)
-            if isinstance(self._executor, ThreadPoolExecutor):
-                self._executor.shutdown()
+            if self._own_executor is not None:
+                self._own_executor.shutdown()
 
     async def _run(self, work: Callable[..., _Result], *args: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._guarded, work, *args)
@@ -157,9 +165,11 @@ class SqliteJournal:
         try:
             return work(*args)
         except Exception as error:
-            self._failed = str(error)
-            with suppress(sqlite3.Error):
-                if self._connection.in_transaction:
+            in_transaction = self._connection.in_transaction
+            if in_transaction or isinstance(error, sqlite3.Error):
+                self._failed = str(error)
+            if in_transaction:
+                with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
                 raise JournalError(f"{self._path}: {error}") from error
@@ -197,15 +207,6 @@ class SqliteJournal:
         if seq != last_seq + 1 or found != expected:
             raise JournalError(f"{self._path}: {stream} {seq} does not follow {last_seq}: the chain is broken")
         return StoredRecord(stream, epoch, seq, expected, body)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """A connection that holds the file alone and changes nothing yet."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
-    # EXCLUSIVE before the first read: then there is no -shm file.
-    for pragma in ("locking_mode=EXCLUSIVE", "synchronous=EXTRA", "recursive_triggers=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, gateway_id: str) -> int:

@@ -55,7 +55,7 @@ def _condition(event: Event) -> str:
 
 
 def _deferred(event: Event) -> str:
-    return f"{event['account']}: cut deferred: " + "; ".join(evidence for _code, evidence in event["blockers"])
+    return f"{event['account']}: cut deferred: " + ", ".join(code.replace("_", " ") for code, _ in event["blockers"])
 
 
 _WORDS: Mapping[str, Callable[[Event], str]] = {

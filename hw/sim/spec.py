@@ -17,7 +17,8 @@ from hw.sim.relay_board import CHANNELS
 MONDAY_AT = 1_782_662_400  # 2026-06-29 00:00 in Asia/Shanghai
 SHANGHAI_OFFSET_S = 8 * 3600
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]  # also a file name
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+LineName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]  # a file beside clock.json
 DeviceId = Annotated[int, msgspec.Meta(ge=1, le=247)]
 StartWh = Annotated[int, msgspec.Meta(ge=0, le=999_999_990)]  # what seven digits of kWh can show
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
@@ -26,7 +27,7 @@ Percent = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 class Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contact of a relay board that carries a load."""
 
-    line: Name
+    line: LineName
     device_id: DeviceId
     channel: Annotated[int, msgspec.Meta(ge=0, le=CHANNELS - 1)]
 
@@ -54,7 +55,7 @@ class BoardSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class LineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An RS-485 line. Its `id` is also the name of the link to its pseudo-terminal."""
 
-    id: Name
+    id: LineName
     devices: list[MeterSpec]
     relay_boards: list[BoardSpec] = []
 
@@ -63,7 +64,7 @@ class AreaMeterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The meter above all: sum of the customers plus what the cables keep."""
 
     meter_id: Name
-    line: Name
+    line: LineName
     device_id: DeviceId
     start_wh: StartWh
     model: str = "eastron_sdm630"

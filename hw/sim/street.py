@@ -83,6 +83,7 @@ class Street:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ended.set)
+        (self._directory / REGISTERS_FILE).unlink(missing_ok=True)  # an earlier street's would mislead an auditor
         clock_path = self._directory / CLOCK_FILE
         start_clock(clock_path, self._spec.wall_start_at, self._spec.speed, ClockQuality(self._spec.quality))
         self._clock = ScaledClock(clock_path)

@@ -209,6 +209,34 @@ def test_bug_met_by_one_message_is_quarantined_and_undone(
     assert [alarm["kind"] for alarm in backend.alarms()] == ["ingest_bug"]
 
 
+def test_rows_that_contradict_a_message_do_not_stop_its_neighbours(
+    backend: Backend, ring: KeyRing, journal: Any
+) -> None:
+    """A mark somebody set back by hand: taking the record again would replace it, which a trigger forbids."""
+    write(journal, "led", 1)
+    write(journal, "evt", 1)
+    take(backend, ring, message(journal, "led", 1, 1))
+    backend.database.execute("DELETE FROM stream")
+    assert set(take(backend, ring, message(journal, "led", 1, 1), message(journal, "evt", 1, 1))) == {"evt"}
+    assert [alarm["kind"] for alarm in backend.alarms()] == ["ingest_bug"]
+
+
+def test_database_that_fails_in_the_middle_takes_nothing(
+    backend: Backend, journal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(journal, "led", 1)
+    write(journal, "res", 1)
+
+    def failing(*_arguments: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr("cloud_sync.backend.streams.settle_result", failing)
+    with pytest.raises(sqlite3.OperationalError):
+        backend.take([message(journal, "led", 1, 1), message(journal, "res", 1, 1)], 2000, 0.0)
+    assert backend.counts() == {}
+    assert backend.quarantined() == []
+
+
 @given(st.lists(st.tuples(st.sampled_from(["up/led", "up/hello", "st", "dn/ack", "x"]), st.binary(max_size=80))))
 def test_noise_is_quarantined_and_never_a_crash(keys: Any, noise: list[tuple[str, bytes]]) -> None:
     backend = Backend(":memory:", *keys)

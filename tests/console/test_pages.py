@@ -138,7 +138,7 @@ def test_trouble_of_the_gateway_stands_above_the_rows(world: Any, accounts: Any)
 
 def test_account_page_shows_blockers_with_evidence_and_notices_with_proof(world: Any) -> None:
     text = text_of(world.get("/account/A-1004").text)
-    assert "Notice not delivered notice 2 raised 2026-08-02 14:00, no receipt" in text
+    assert "Notice not delivered No receipt of notice 2" in text
     assert "Credit is running low raised Sat 25 Jul, 14:00 delivered Sat 25 Jul, 16:00" in text
     assert "receipt from the cloud" in text
     assert "no receipt yet" in text
@@ -146,7 +146,7 @@ def test_account_page_shows_blockers_with_evidence_and_notices_with_proof(world:
 
 
 def test_an_unknown_code_is_shown_as_it_is(world: Any, make_account: Any) -> None:
-    blockers = (BlockerView("volcano", "ash"),)
+    blockers = (BlockerView("volcano", {"ash_mm": 3}),)
     world.publish([make_account(1, live_balance_nano=MoneyNano(-NANO), days_left=None, blockers=blockers)], version=2)
     assert "Not cut: volcano" in text_of(world.get("/").text)
     assert "volcano ash" in text_of(world.get("/account/A-1001").text)

@@ -1,5 +1,6 @@
 """The shipped models say what their sources say, and a bad file is refused by name, key and allowed values."""
 
+import os
 from decimal import Decimal
 from pathlib import Path
 
@@ -98,6 +99,18 @@ def test_a_model_of_the_users_own_folder_is_read(tmp_path: Path) -> None:
     text = (SHIPPED / "eastron_sdm120.toml").read_text("utf-8")
     (tmp_path / "my_meter.toml").write_text(text.replace('id = "eastron_sdm120"', 'id = "my_meter"'), "utf-8")
     assert load_model("my_meter", tmp_path).points == load_model("eastron_sdm120").points
+
+
+def test_a_model_is_read_once_and_again_when_its_file_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / f"{SDM120}.toml"
+    text = (SHIPPED / f"{SDM120}.toml").read_text("utf-8")
+    path.write_text(text, "utf-8")
+    os.utime(path, ns=(1, 1))
+    first = load_model(SDM120, tmp_path)
+    assert load_model(SDM120, tmp_path) is first
+    path.write_text(text.replace("phases = 1", "phases = 3"), "utf-8")
+    os.utime(path, ns=(2, 2))
+    assert load_model(SDM120, tmp_path).phases == 3
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones() -> None:

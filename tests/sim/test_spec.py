@@ -35,6 +35,7 @@ FAULTS = [
     (set_in("lines", []), "$.lines"),
     (set_in("lines", 1, "id", "line-1"), "line-1 is used twice"),
     (set_in("lines", 0, "id", "../line"), "$.lines[0].id"),
+    (set_in("lines", 0, "id", "clock.json"), "$.lines[0].id"),
     (set_in(*DEVICE, "device_id", 248), "$.lines[0].devices[1].device_id"),
     (set_in(*DEVICE, "device_id", 11), "$.lines[0]: device_id 11 is used twice"),
     (set_in(*DEVICE, "device_id", 50), "$.lines[0]: device_id 50 is used twice"),

@@ -250,13 +250,14 @@ def test_a_directory_that_cannot_be_used_is_refused(tmp_path: Path, spec: dict[s
 
 def test_what_a_killed_street_left_behind_does_not_stop_the_next(start_street: Start) -> None:
     street = start_street()
-    assert street.control.registers()["ok"]
+    street.control.stop_load()
     street.process.kill()
     street.process.wait()
-    assert (street.directory / "street.sock").exists()
+    assert sorted(os.listdir(street.directory)) == ["clock.json", "line-1", "line-2", "registers.json", "street.sock"]
     again = start_street()
-    again.directory = street.directory
+    assert again.directory == street.directory
     assert len(again.master("line-1").read(11, 4, 72, 2)) == 4
+    assert not (again.directory / "registers.json").exists()
 
 
 def test_a_script_that_only_steers_does_not_load_the_server() -> None:

@@ -1,0 +1,1134 @@
+"""An auditor of a finished demo, with books of its own: it shares no code with the agent or its cloud.
+
+    python tests/auditor/audit.py DIRECTORY [--json]
+
+DIRECTORY is what `wattgate demo --seconds N --data DIRECTORY` left: the agent's journal, the cloud's database, the
+registers of the virtual meters, and what the street was set up with. Everything is worked out again from these files
+by the rules alone, with Python's standard library. Energy Wh, money nano-currency, prices micro-currency per kWh,
+times Unix seconds. Exit status 0: all of it holds; 1: something does not, one sentence each; 2: nothing to audit.
+"""
+
+import argparse
+import hashlib
+import json
+import sqlite3
+import struct
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+EXIT_GOOD, EXIT_VIOLATIONS, EXIT_UNREADABLE = 0, 1, 2
+LED_RECORDS_MIN = 100
+SECONDS_PER_DAY = 86_400
+SECONDS_PER_HOUR = 3600
+NANO_DIGITS = 9
+STREAMS = ("led", "res", "evt", "rdg")
+WHOLE_STREAMS = ("led", "res", "evt")  # what may not be missing on either side
+
+JsonObject = dict[str, Any]
+# What an altered record can make Python say while it is read.
+BROKEN = (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError, OverflowError)
+
+
+class UnreadableError(Exception):
+    """The folder holds no finished demo; the text says what is missing."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Audits one folder. Returns the exit status."""
+    parser = argparse.ArgumentParser(description="Audits a finished demo with books of its own.")
+    parser.add_argument("directory", type=Path, help="what `wattgate demo --data` left")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    try:
+        violations, figures = audit(options.directory)
+    except UnreadableError as error:
+        print(f"audit: {error}", file=sys.stderr)
+        return EXIT_UNREADABLE
+    if options.json:
+        print(json.dumps({"violations": violations, **figures}))
+    else:
+        print("\n".join(violations) or f"everything holds: {figures}")
+    return EXIT_VIOLATIONS if violations else EXIT_GOOD
+
+
+def audit(directory: Path) -> tuple[list[str], JsonObject]:
+    """Every violation as a sentence, and what the books came to. UnreadableError when there is nothing to audit."""
+    folder = read_folder(directory)
+    books = Books(folder)
+    books.read_all()
+    violations = [
+        *chain_violations(folder),
+        *books.violations,
+        *meter_violations(folder, books),
+        *cloud_violations(folder, books),
+        *order_violations(folder, books),
+    ]
+    led_records = sum(record.stream == "led" for record in folder.journal)
+    if led_records < LED_RECORDS_MIN:
+        violations.append(f"there are {led_records} ledger records, fewer than {LED_RECORDS_MIN}")
+    figures = {
+        "records": len(folder.journal),
+        "ledger_records": led_records,
+        "accounts": len(books.accounts),
+        "payments": len(books.payments),
+        "cuts": len(books.cuts),
+        "energy_charged_wh": sum(account.charged_ever_wh for account in books.accounts.values()),
+    }
+    return violations, figures
+
+
+# --- the folder ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of a ledger. `place` is the journal's order of all streams; the cloud has none."""
+
+    place: int
+    stream: str
+    epoch: int
+    seq: int
+    hash: bytes
+    body: bytes
+    received_at: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.stream} {self.seq}"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """All that is audited, as it lies on the disk."""
+
+    journal: list[Record]
+    identities: list[tuple[str, int]]
+    marks: dict[str, tuple[int, int]]
+    cloud: dict[str, list[JsonObject]]  # rows by table
+    cloud_records: list[Record]
+    damage: list[str]
+    registers: JsonObject
+    street: JsonObject
+    site: JsonObject
+    tariff: JsonObject
+    tariff_text: str
+    keys: list[JsonObject]
+    boot_id: str
+
+    @property
+    def gateway_id(self) -> str:
+        return self.identities[0][0]
+
+
+CLOUD_TABLES = ("gateway", "stream", "aside", "quarantine", "alarm", "account", "command", "payment")
+
+
+def read_folder(directory: Path) -> Folder:
+    """Reads it whole. UnreadableError says what is not there or no database."""
+    try:
+        with closing(open_database(directory / "agent" / "journal.db")) as journal:
+            rows = journal.execute("SELECT place, stream, epoch, seq, hash, body FROM record ORDER BY place")
+            records = [Record(*row) for row in rows]
+            identities = [(str(row[0]), int(row[1])) for row in journal.execute("SELECT * FROM identity")]
+            mark_rows = journal.execute("SELECT stream, epoch, acked_seq FROM mark")
+            marks = {str(row[0]): (int(row[1]), int(row[2])) for row in mark_rows}
+            damage = [f"the journal is damaged: {row[0]}" for row in integrity(journal)]
+        with closing(open_database(directory / "cloud.db")) as cloud:
+            tables = {name: rows_of(cloud, name) for name in CLOUD_TABLES}
+            order = "gateway, stream, epoch, seq"
+            found = cloud.execute(f"SELECT 0, stream, epoch, seq, hash, body, received_at FROM record ORDER BY {order}")
+            cloud_records = [Record(*row) for row in found]
+            damage += [f"the cloud's database is damaged: {row[0]}" for row in integrity(cloud)]
+        if not identities:
+            raise UnreadableError(f"{directory}: the journal does not say whose it is")
+        tariff_text = (directory / "demo-street.json").read_text("utf-8")
+        read = {name: read_json(directory / name) for name in ("registers.json", "street.json", "site.json")}
+        return Folder(
+            journal=records,
+            identities=identities,
+            marks=marks,
+            cloud=tables,
+            cloud_records=cloud_records,
+            damage=damage,
+            registers=read["registers.json"],
+            street=read["street.json"],
+            site=read["site.json"],
+            tariff=json.loads(tariff_text),
+            tariff_text=tariff_text,
+            keys=read_json(directory / "keys" / "keyring.json"),
+            boot_id=read_json(directory / "clock.json")["boot_id"],
+        )
+    except (OSError, sqlite3.Error, *BROKEN) as error:
+        raise UnreadableError(f"{directory}: {error}") from error
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        raise UnreadableError(f"{path} is missing")
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+
+
+def integrity(database: sqlite3.Connection) -> list[tuple[str]]:
+    return [row for row in database.execute("PRAGMA integrity_check") if row[0] != "ok"]
+
+
+def rows_of(database: sqlite3.Connection, table: str) -> list[JsonObject]:
+    cursor = database.execute(f"SELECT * FROM {table}")
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
+
+
+# --- chains ----------------------------------------------------------------------------------
+
+
+def chain_violations(folder: Folder) -> Iterator[str]:
+    """Both ledgers on their own: no holes, every hash right, marks at the end; then one against the other."""
+    yield from folder.damage
+    if len(folder.identities) != 1:
+        yield f"the journal has {len(folder.identities)} identities"
+    places = [record.place for record in folder.journal]
+    if places != list(range(1, len(places) + 1)):
+        yield "the journal's places are not 1 to their number"
+    ends = {}
+    for where, records in (("journal", folder.journal), ("cloud", folder.cloud_records)):
+        for stream in STREAMS:
+            of_stream = [record for record in records if record.stream == stream]
+            yield from broken_links(where, folder.gateway_id, of_stream)
+            ends[where, stream] = of_stream[-1] if of_stream else None
+        if {record.stream for record in records} - set(STREAMS):
+            yield f"the {where} has a stream that is none of ours"
+    for stream in STREAMS:
+        yield from unequal_records(folder, stream)
+        yield from wrong_marks(folder, stream, ends["journal", stream], ends["cloud", stream])
+
+
+def broken_links(where: str, gateway_id: str, records: Sequence[Record]) -> Iterator[str]:
+    """Holes and wrong hashes of one stream. The hash covers who, which, where and what came before."""
+    expected_seq, previous, epoch = 1, bytes(32), None
+    for record in records:
+        if record.epoch != epoch:
+            expected_seq, previous, epoch = 1, bytes(32), record.epoch
+        if record.seq != expected_seq:
+            yield f"{where}: {record.stream} {expected_seq} is missing before {record.name}"
+        header = f'["{gateway_id}","{record.stream}",{record.epoch},{record.seq},"{previous.hex()}"]'
+        if hashlib.sha256(header.encode() + b"\n" + bytes(record.body)).digest() != record.hash:
+            yield f"{where}: {record.name} does not have the hash of its content"
+        expected_seq, previous = record.seq + 1, bytes(record.hash)
+
+
+def unequal_records(folder: Folder, stream: str) -> Iterator[str]:
+    """The cloud has the journal's records byte for byte, all that matter, and no other."""
+    here = {(r.epoch, r.seq): r for r in folder.journal if r.stream == stream}
+    there = {(r.epoch, r.seq): r for r in folder.cloud_records if r.stream == stream}
+    for key, record in there.items():
+        own = here.get(key)
+        if own is None:
+            yield f"the cloud has {record.name}, the journal does not"
+        elif (own.body, own.hash) != (record.body, record.hash):
+            yield f"{record.name} differs between the journal and the cloud"
+        last_at = folder.registers["at"]
+        if record.received_at is None or not event_at(record) <= record.received_at <= last_at:
+            yield f"the cloud says it received {record.name} at {record.received_at}, before or after it could"
+    missing = sorted(here.keys() - there.keys())
+    if missing and (stream in WHOLE_STREAMS or missing[0] <= max(there, default=(0, 0))):
+        yield f"the cloud lacks {stream} {missing[0][1]}"
+
+
+def event_at(record: Record) -> int:
+    try:
+        return int(json.loads(record.body)["at"])
+    except BROKEN:
+        return 0
+
+
+def wrong_marks(folder: Folder, stream: str, last_here: Record | None, last_there: Record | None) -> Iterator[str]:
+    """What each side notes of how far it came."""
+    heads = [row for row in folder.cloud["stream"] if row["stream"] == stream]
+    noted = [(row["gateway"], row["epoch"], row["seq"], row["hash"]) for row in heads]
+    last = [] if last_there is None else [(folder.gateway_id, last_there.epoch, last_there.seq, last_there.hash)]
+    if noted != last:
+        yield f"the cloud's mark of {stream} is not its last record"
+    epoch, acked_seq = folder.marks.get(stream, (folder.identities[0][1], 0))
+    head_seq = 0 if last_here is None else last_here.seq
+    taken_seq = 0 if last_there is None else last_there.seq
+    if epoch != folder.identities[0][1] or not 0 <= acked_seq <= taken_seq:
+        yield f"the journal's mark says {stream} {acked_seq} was acknowledged, the cloud has {taken_seq}"
+    elif stream in WHOLE_STREAMS and acked_seq != head_seq:
+        yield f"the journal's mark says {stream} {acked_seq} was acknowledged, not all {head_seq}"
+
+
+# --- the tariff ------------------------------------------------------------------------------
+
+
+@dataclass
+class Position:
+    """How much of the cycle's energy an account has used, and when that cycle began."""
+
+    energy_wh: list[int]
+    cycle_start_at: int | None = None
+
+
+@dataclass
+class Rated:
+    """The cost of an interval by period and block, and whether energy had to be shared out by seconds."""
+
+    lines: dict[tuple[str, int], int] = field(default_factory=dict)  # energy by period and block
+    amount_nano: int = 0
+    estimated: bool = False
+
+
+class Tariff:
+    """The tariff document worked out: prices, limits, and the calendar minute by minute.
+
+    Written for what the demo's document uses: periods by time of day, blocks within the calendar month.
+    """
+
+    def __init__(self, document: JsonObject, zone: ZoneInfo) -> None:
+        known = {"format", "id", "version", "title", "currency", "minor_digits", "time_zone", "valid_from"}
+        unknown = set(document) - known - {"cycle", "periods", "blocks", "prices", "provenance"}
+        if unknown or document["cycle"] != {"length": "month", "start_day": 1}:
+            raise ValueError(f"the tariff has more than this auditor knows: {sorted(unknown) or document['cycle']}")
+        self.key = f"{document['id']}@{document['version']}"
+        self.zone = zone
+        self.names = [str(period["name"]) for period in document["periods"]]
+        self.minutes = [self.names[0]] * 1440
+        for period in document["periods"]:
+            for window in period["windows"]:
+                first, end = minute_of(window["from"]), minute_of(window["to"])
+                for minute in range(first, end if first < end else end + 1440):
+                    self.minutes[minute % 1440] = period["name"]
+        self.limits_wh = [exact(limit, 1000) for limit in document["blocks"]["limits_kwh"]]
+        if document["blocks"]["scope"] != "cycle":
+            raise ValueError("this auditor knows blocks over all periods only")
+        base, adders = document["prices"]["base_by_period"], document["prices"]["adder_by_block"]
+        self.price_of = {
+            (name, block): exact(base[name], 10**6) + exact(adder, 10**6)
+            for name in self.names
+            for block, adder in enumerate(adders, start=1)
+        }
+        self.starts: list[int] = []
+        self.segments: list[tuple[str, int]] = []  # period, and the instant its cycle began
+
+    def lay_out(self, first_at: int, end_at: int) -> None:
+        """The calendar of a span: where a period or a cycle begins."""
+        first_at -= first_at % 60
+        for at in range(first_at, end_at, 60):
+            local = datetime.fromtimestamp(at, self.zone)
+            month = local.replace(day=1, hour=0, minute=0, second=0)
+            segment = (self.minutes[local.hour * 60 + local.minute], int(month.timestamp()))
+            if not self.segments or self.segments[-1] != segment:
+                self.starts.append(at)
+                self.segments.append(segment)
+
+    def rate(self, position: Position, start_at: int, end_at: int, energy_wh: int) -> Rated:
+        """Charges energy used between two instants, and moves the position on."""
+        rated = Rated()
+        parts = self._shares(start_at, end_at, energy_wh)
+        rated.estimated = len(parts) > 1 and energy_wh > 0
+        for (period, cycle_start_at), share_wh in parts:
+            if position.cycle_start_at is None or cycle_start_at > position.cycle_start_at:
+                if position.cycle_start_at is not None:
+                    position.energy_wh = [0]
+                position.cycle_start_at = cycle_start_at
+            for _ in range(len(self.limits_wh) + 1):
+                block = 1 + sum(position.energy_wh[0] >= limit for limit in self.limits_wh)
+                room_wh = share_wh if block > len(self.limits_wh) else self.limits_wh[block - 1] - position.energy_wh[0]
+                taken_wh = min(share_wh, room_wh)
+                if taken_wh:
+                    rated.lines[period, block] = rated.lines.get((period, block), 0) + taken_wh
+                    rated.amount_nano += taken_wh * self.price_of[period, block]
+                    position.energy_wh[0] += taken_wh
+                    share_wh -= taken_wh
+        return rated
+
+    def _shares(self, start_at: int, end_at: int, energy_wh: int) -> list[tuple[tuple[str, int], int]]:
+        """Whole watt-hours for each segment the interval touches: by seconds, the largest remainders rounded up."""
+        first = bisect_right(self.starts, start_at if start_at < end_at else end_at - 1) - 1
+        bounds = [*self.starts, sys.maxsize]
+        touched = [n for n in range(first, len(self.starts)) if n == first or self.starts[n] < end_at]
+        if len(touched) == 1:
+            return [(self.segments[first], energy_wh)]
+        exact_shares = [
+            Fraction(energy_wh * (min(end_at, bounds[n + 1]) - max(start_at, bounds[n])), end_at - start_at)
+            for n in touched
+        ]
+        shares = [share.numerator // share.denominator for share in exact_shares]
+        order = sorted(range(len(touched)), key=lambda n: (shares[n] - exact_shares[n], n))
+        for n in order[: energy_wh - sum(shares)]:
+            shares[n] += 1
+        return [(self.segments[segment], share) for segment, share in zip(touched, shares, strict=True)]
+
+    def next_midnight(self, at: int) -> int:
+        """The first local midnight after an instant."""
+        day = datetime.fromtimestamp(at, self.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+        later = datetime.fromtimestamp(day.timestamp() + SECONDS_PER_DAY * 1.5, self.zone)
+        return int(later.replace(hour=0, minute=0, second=0, microsecond=0).timestamp())
+
+
+def minute_of(text: str) -> int:
+    return int(text[:2]) * 60 + int(text[3:])
+
+
+def exact(text: str, scale: int) -> int:
+    """A decimal as a whole number of its smallest unit; what does not come out whole is refused."""
+    value = Fraction(text) * scale
+    if value.denominator != 1:
+        raise ValueError(f"{text} is finer than 1/{scale}")
+    return value.numerator
+
+
+# --- the books -------------------------------------------------------------------------------
+
+
+@dataclass
+class Notice:
+    """One notice of an episode. `receipt` is the recorded clock when it was handed over."""
+
+    raised_at: int
+    receipt: JsonObject | None = None
+
+
+@dataclass
+class Account:
+    """One account, kept from its records alone."""
+
+    name: str
+    meter_id: str
+    policy: JsonObject
+    protected: bool
+    money_nano: int
+    recorded_at: int
+    recorded_wh: int
+    opening_wh: int
+    issue_at: int
+    issue_wh: int
+    frozen_wh: int
+    position: Position = field(default_factory=lambda: Position([0]))
+    estimate_nano: int = 0
+    charged: dict[tuple[str, int, int], int] = field(default_factory=dict)  # Wh since the issue
+    charged_ever_wh: int = 0
+    uncharged_wh: int = 0
+    mean: tuple[int, int] | None = None  # energy and days of the last bill
+    due: tuple[str, int] | None = None  # the record that must come next, and what it is about
+    episode: dict[int, Notice] | None = None
+    hold: bool = False
+    keep_supply: bool = False
+    control_state: str = "connected"
+    local_reason: str | None = None
+    output: bool | None = None
+    frozen_live_nano: int | None = None
+    frozen_at: int | None = None
+    led_seq: int = 0
+    last_at: int | None = None
+    last_register_wh: int | None = None
+
+    @property
+    def live_nano(self) -> int:
+        """Balance at the recorded register."""
+        return self.money_nano - self.estimate_nano
+
+
+# control_state and trigger: the next state. A trigger that is not here moves nothing.
+SUPPLY: Mapping[tuple[str, str], str] = {
+    ("connected", "local_disconnect"): "ready_for_reconnection",
+    ("ready_for_reconnection", "local_reconnect"): "connected",
+    ("connected", "remote_disconnect"): "disconnected",
+    ("ready_for_reconnection", "remote_disconnect"): "disconnected",
+    ("disconnected", "remote_reconnect"): "ready_for_reconnection",
+}
+CLOCK_GRAIN_S = 1  # recorded clocks are cut off to whole seconds
+FREEZE_QUALITIES = ("meter_freeze", "gateway_sample", "interpolated")
+
+
+class Books:
+    """Reads the journal record by record and complains about everything that does not follow."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.violations: list[str] = []
+        self.accounts: dict[str, Account] = {}
+        self.payments: dict[str, tuple[str, int]] = {}  # payment id: account and amount
+        self.answers: dict[str, JsonObject] = {}  # command id: the result's record
+        self.result_bodies: dict[str, bytes] = {}
+        self.cuts: list[tuple[int, str]] = []
+        self.clock: JsonObject | None = None  # the newest one recorded
+        self.paid: JsonObject | None = None  # a payment whose result must be the next record
+        self.record: Record | None = None
+        self.tariffs: set[str] = set()
+        try:
+            site = folder.site["site"]["1"]
+            self.zone = ZoneInfo(site["time_zone"])
+            self.minor_nano = 10 ** (NANO_DIGITS - site["minor_digits"])
+            self.site_accounts = {row["account_id"]: row for row in folder.site["accounts"].values()}
+            self.tariff = Tariff(folder.tariff, self.zone)
+            first_at = min((event_at(record) for record in folder.journal), default=0)
+            self.tariff.lay_out(first_at - SECONDS_PER_DAY, int(folder.registers["at"]) + 9 * SECONDS_PER_DAY)
+        except BROKEN as error:
+            raise UnreadableError(f"site book, tariff or registers: {error!r}") from error
+
+    def complain(self, text: str) -> None:
+        name = "" if self.record is None else f"{self.record.name}: "
+        self.violations.append(name + text)
+
+    def expect(self, what: str, found: object, wanted: object) -> None:
+        if found != wanted:
+            self.complain(f"{what} is {found!r}, by these books {wanted!r}")
+
+    def read_all(self) -> None:
+        """Every record in the order it was written, then what must be true at the end."""
+        for record in self.folder.journal:
+            self.record = record
+            try:
+                self._read(record, json.loads(record.body))
+            except BROKEN as error:
+                self.complain(f"cannot be read: {error!r}")
+        self.record = None
+        for account in self.accounts.values():
+            if account.due is not None:
+                self.complain(f"{account.name}: {account.due[0]} is missing at the end")
+        if self.paid is not None:
+            self.complain("the last payment has no result")
+        self.expect("the list of accounts", sorted(self.accounts), sorted(self.site_accounts))
+
+    def _read(self, record: Record, event: JsonObject) -> None:
+        kind = event["type"]
+        streams, handler = HANDLERS[kind]
+        self.expect("the stream", record.stream, streams)
+        if self.paid is not None and kind != "OrderApplied":
+            self.complain("comes between a payment and its result")
+            self.paid = None
+        account = self.accounts.get(event.get("account", ""))
+        if account is not None and record.stream == "led":
+            account.led_seq, account.last_at = record.seq, event["at"]
+            account.last_register_wh = event.get("register_wh", account.last_register_wh)
+            if account.due is not None and account.due[0] != kind:
+                self.complain(f"comes where {account.due[0]} of {account.name} was due")
+                account.due = None
+            if "posting_nano" in event:
+                account.money_nano += event["posting_nano"]
+            if "balance_nano" in event:
+                self.expect("balance_nano", event["balance_nano"], account.money_nano)
+        handler(self, event)
+
+    # --- accounts, money ---
+
+    def account_opened(self, event: JsonObject) -> None:
+        name = event["account"]
+        row = self.site_accounts[name]
+        if name in self.accounts:
+            self.complain(f"{name} is opened again")
+        for key, wanted in (("meter", "meter_id"), ("tariff", "tariff"), ("protected", "protected")):
+            self.expect(f"{key} of {name}", event[key], row[wanted])
+        self.expect(f"policy of {name}", event["policy"], row["policy"])
+        self.expect(f"the opening of {name}", event["posting_nano"], row["opening_nano"])
+        self.expect("balance_nano", event["balance_nano"], event["posting_nano"])
+        self.expect("tariff", event["tariff"] in self.tariffs, True)
+        self.expect("positions", event["positions"], 1)
+        at, register_wh = event["register_at"], event["register_wh"]
+        meter = self.folder.registers["meters"][row["meter_id"]]
+        self.expect(f"the opening register of {name}", register_wh, meter["start_register_wh"])
+        self.accounts[name] = Account(
+            name, row["meter_id"], row["policy"], row["protected"], event["posting_nano"],
+            at, register_wh, register_wh, at, register_wh, register_wh,
+        )  # fmt: skip
+        account = self.accounts[name]
+        assert self.record is not None
+        account.led_seq, account.last_at, account.last_register_wh = self.record.seq, event["at"], register_wh
+
+    def payment_applied(self, event: JsonObject) -> None:
+        payment_id, amount_nano = event["payment_id"], event["amount_nano"]
+        if payment_id in self.payments:
+            self.complain(f"payment {payment_id} is applied a second time")
+        self.payments[payment_id] = (event["account"], amount_nano)
+        self.expect("posting_nano", event["posting_nano"], amount_nano)
+        account = self.accounts[event["account"]]
+        self.expect("a payment within its limits", 0 < amount_nano <= account.policy["payment_nano_max"], True)
+        self.expect("a door we know", event["door"] in ("cloud", "voucher"), True)
+        self.expect("paid before it was applied", event["paid_at"] <= event["at"], True)
+        self.paid = event
+
+    def payment_refused(self, event: JsonObject) -> None:
+        known = event["payment_id"] in self.payments
+        self.expect("a refusal as duplicate", event["reason"] == "duplicate", known)
+
+    def payment_reversed(self, event: JsonObject) -> None:
+        account, amount_nano = self.payments[event["payment_id"]]
+        self.expect("account", event["account"], account)
+        self.expect("a reversal of at most the payment", -amount_nano <= event["posting_nano"] < 0, True)
+
+    def order_answered(self, event: JsonObject) -> None:
+        cid = event["cid"]
+        if cid in self.answers:
+            self.complain(f"order {cid} is answered a second time")
+        self.answers[cid] = event
+        assert self.record is not None
+        self.result_bodies[cid] = bytes(self.record.body)
+        if event["type"] == "OrderApplied" and event["order_type"] == "credit":
+            paid = self.paid or {}
+            self.expect("the payment behind it", (event["account"], event["at"]), (paid.get("account"), paid.get("at")))
+        elif self.paid is not None:
+            self.complain("answers another order than the payment before it")
+        self.expect("result", event["result"], "applied" if event["type"] == "OrderApplied" else "rejected")
+        self.paid = None
+
+    # --- energy ---
+
+    def readings_recorded(self, event: JsonObject) -> None:
+        self.expect("at", event["at"], event["clock"]["at"])
+        self.see_clock(event["clock"])
+        self.expect("each account once", len(set(event["accounts"])), len(event["accounts"]))
+        columns = ("register_at", "register_wh", "lines", "cycle_energy_wh", "cycle_start_at", "estimated")
+        rows = zip(event["accounts"], *(event[name] for name in columns), strict=True)
+        for name, at, register_wh, lines, cycle_energy_wh, cycle_start_at, estimated in rows:
+            account = self.accounts[name]
+            if self.tariff.next_midnight(account.recorded_at) <= at:
+                self.complain(f"{name}: is recorded over a midnight without a freeze")
+            self.charge(account, at, register_wh, lines, (cycle_energy_wh, cycle_start_at, estimated))
+
+    def register_frozen(self, event: JsonObject) -> None:
+        account, at = self.accounts[event["account"]], event["at"]
+        self.expect("the midnight", at, self.tariff.next_midnight(account.recorded_at))
+        self.expect("occasion", event["occasion"], "daily")
+        self.expect("a quality we know", event["quality"] in FREEZE_QUALITIES, True)
+        self.expect("energy_wh", event["energy_wh"], event["register_wh"] - account.recorded_wh)
+        self.expect("day_energy_wh", event["day_energy_wh"], event["register_wh"] - account.frozen_wh)
+        after = (event["cycle_energy_wh"], event["cycle_start_at"], event["estimated"])
+        self.charge(account, at, event["register_wh"], event["lines"], after)
+        self.expect("estimate_nano", event["estimate_nano"], account.estimate_nano)
+        self.expect("live_balance_nano", event["live_balance_nano"], account.live_nano)
+        account.frozen_at, account.frozen_wh = at, event["register_wh"]
+        account.frozen_live_nano = event["live_balance_nano"]
+        day = datetime.fromtimestamp(at, self.zone).day
+        if day == account.policy["issue_day"] + 1 and at > account.issue_at:
+            account.due = ("BillIssued", at)
+
+    def charge(self, account: Account, at: int, register_wh: int, lines: list[JsonObject], after: object) -> None:
+        """Moves an account to a register, with what that must cost."""
+        energy_wh = register_wh - account.recorded_wh
+        if energy_wh < 0 or at < account.recorded_at:
+            self.complain(f"{account.name}: goes back from {account.recorded_wh} to {register_wh} Wh")
+            return
+        if account.hold and energy_wh:
+            self.complain(f"{account.name}: is charged while its register cannot be believed")
+        rated = self.tariff.rate(account.position, account.recorded_at, at, energy_wh)
+        prices = self.tariff.price_of
+        wanted = [
+            {
+                "period": period,
+                "block": block,
+                "energy_wh": share_wh,
+                "price_micro_per_kwh": prices[period, block],
+                "amount_nano": share_wh * prices[period, block],
+            }
+            for period, block, share_wh in self.in_order(rated.lines)
+        ]
+        self.expect(f"{account.name}: the cost of {energy_wh} Wh", lines, wanted)
+        position = account.position
+        self.expect(f"{account.name}: cycle", after, (position.energy_wh, position.cycle_start_at, rated.estimated))
+        account.recorded_at, account.recorded_wh = at, register_wh
+        account.estimate_nano += rated.amount_nano
+        account.charged_ever_wh += energy_wh
+        for (period, block), share_wh in rated.lines.items():
+            key = (period, block, prices[period, block])
+            account.charged[key] = account.charged.get(key, 0) + share_wh
+
+    def in_order(self, lines: Mapping[tuple[str, int], int]) -> list[tuple[str, int, int]]:
+        names = self.tariff.names
+        return sorted(((*key, wh) for key, wh in lines.items()), key=lambda line: (names.index(line[0]), line[1]))
+
+    def bill_issued(self, event: JsonObject) -> None:
+        account, at = self.accounts[event["account"]], event["at"]
+        self.expect("the freeze before the bill", account.due, ("BillIssued", at))
+        wanted = [(period, block, wh, price, wh * price) for (period, block, price), wh in sorted(account.charged.items())]
+        fields = ("period", "block", "energy_wh", "price_micro_per_kwh", "amount_nano")
+        self.expect("the lines", [tuple(line[name] for name in fields) for line in event["lines"]], wanted)
+        amount_nano = sum(line[4] for line in wanted)
+        self.expect("amount_nano", event["amount_nano"], amount_nano)
+        self.expect("what was estimated before", account.estimate_nano, amount_nano)
+        self.expect("posting_nano", event["posting_nano"], -amount_nano)
+        self.expect("energy_wh", event["energy_wh"], sum(account.charged.values()))
+        self.expect("energy_wh", event["energy_wh"], account.recorded_wh - account.issue_wh - account.uncharged_wh)
+        self.expect("issued_from", event["issued_from"], account.issue_at)
+        self.expect("register_from_wh", event["register_from_wh"], account.issue_wh)
+        self.expect("register_to_wh", event["register_to_wh"], account.recorded_wh)
+        self.expect("days", event["days"], max(1, (at - account.issue_at) // SECONDS_PER_DAY))
+        self.expect("estimate_nano", event["estimate_nano"], 0)
+        bill_minor = half_away(Fraction(amount_nano, self.minor_nano))
+        self.expect("bill_minor", event["bill_minor"], bill_minor)
+        rounding_nano = amount_nano - bill_minor * self.minor_nano
+        account.due = ("RoundingPosted", rounding_nano) if rounding_nano else None
+        account.mean = (event["energy_wh"], event["days"])
+        account.issue_at, account.issue_wh, account.uncharged_wh = at, account.recorded_wh, 0
+        account.estimate_nano, account.charged = 0, {}
+
+    def rounding_posted(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        self.expect("the rounding of the bill before", account.due, ("RoundingPosted", event["posting_nano"]))
+        self.expect("a balance in whole minor units", account.money_nano % self.minor_nano, 0)
+        account.due = None
+
+    def hold_raised(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        self.expect("recorded_wh", event["recorded_wh"], account.recorded_wh)
+        account.hold = True
+
+    def hold_cleared(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        self.expect("uncharged_wh", event["uncharged_wh"], event["register_wh"] - account.recorded_wh)
+        account.uncharged_wh += event["uncharged_wh"]
+        account.frozen_wh += event["uncharged_wh"]
+        account.recorded_at, account.recorded_wh = event["register_at"], event["register_wh"]
+        account.hold = False
+
+    def tariff_accepted(self, event: JsonObject) -> None:
+        self.expect("the tariff document", (event["tariff"], event["document"]),
+                    (self.tariff.key, self.folder.tariff_text))  # fmt: skip
+        self.tariffs.add(event["tariff"])
+
+    # --- notices ---
+
+    def notice_raised(self, event: JsonObject) -> None:
+        account, number = self.accounts[event["account"]], event["number"]
+        threshold_nano = -account.policy["overdraft_nano"]
+        self.expect_figures(event, account)
+        register = (event["register_at"], event["register_wh"])
+        self.expect("the register", register, (account.recorded_at, account.recorded_wh))
+        self.expect("reserve_nano", event["reserve_nano"], self.reserve_nano(account))
+        episode = account.episode
+        if number == 1:
+            fits = episode is None and threshold_nano <= account.live_nano < event["reserve_nano"]
+        elif number == 2:
+            fits = 2 not in (episode or {}) and account.live_nano < threshold_nano
+        else:
+            wait_s = self.grace_s(account) - 60 * account.policy["pre_cut_notice_minutes"]
+            fits = number == 3 and 3 not in (episode or {}) and account.live_nano < threshold_nano
+            fits = fits and self.passed_since(account, 2, event["at"]) >= wait_s - CLOCK_GRAIN_S
+        self.expect(f"the ground for notice {number}", fits, True)
+        account.episode = {**(episode or {}), number: Notice(event["at"])}
+
+    def reserve_nano(self, account: Account) -> int:
+        """What the mean day's energy will cost for the reserve's days, from the recorded register on."""
+        days = account.policy["reserve_days"]
+        passed_s = account.recorded_at - account.issue_at
+        if account.mean is not None:
+            energy_wh = account.mean[0] * days // account.mean[1]
+        elif passed_s < SECONDS_PER_DAY:
+            energy_wh = account.policy["daily_energy_default_wh"] * days
+        else:
+            energy_wh = sum(account.charged.values()) * days * SECONDS_PER_DAY // passed_s
+        position = Position(list(account.position.energy_wh), account.position.cycle_start_at)
+        end_at = account.recorded_at + days * SECONDS_PER_DAY
+        return self.tariff.rate(position, account.recorded_at, end_at, energy_wh).amount_nano
+
+    def notice_delivered(self, event: JsonObject) -> None:
+        account, number = self.accounts[event["account"]], event["number"]
+        notice = (account.episode or {})[number]
+        self.see_clock(event["receipt"])
+        self.expect("a first receipt", notice.receipt, None)
+        self.expect("raised before it was delivered", notice.raised_at <= event["at"] == event["receipt"]["at"], True)
+        self.expect("proof", event["proof"], account.policy["notice_proof"])
+        grace_s = event["grace_elapsed_s"]
+        most_s = self.passed_since(account, 2, event["at"]) + CLOCK_GRAIN_S if number == 3 else 0
+        self.expect("a grace that was not shortened", 0 <= grace_s <= most_s, True)
+        notice.receipt = event["receipt"]
+
+    def episode_closed(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        restored = 2 in (account.episode or {})
+        self.expect("an episode to close", account.episode is not None, True)
+        self.expect("reason", event["reason"], "balance_restored" if restored else "reserve_restored")
+        self.expect("a balance that closes it", -account.policy["overdraft_nano"] <= event["live_balance_nano"], True)
+        self.expect("a balance within the account", event["live_balance_nano"] <= account.live_nano, True)
+        account.episode = None
+
+    def case_escalated(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        self.expect_figures(event, account)
+        passed_s = self.passed_since(account, 2, event["at"])
+        self.expect("the ground for it", account.protected and passed_s >= self.grace_s(account) - CLOCK_GRAIN_S, True)
+
+    def expect_figures(self, event: JsonObject, account: Account) -> None:
+        self.expect("live_balance_nano", event["live_balance_nano"], account.live_nano)
+
+    def grace_s(self, account: Account) -> int:
+        return int(account.policy["grace_hours"]) * SECONDS_PER_HOUR
+
+    def passed_since(self, account: Account, number: int, at: int) -> int:
+        """Seconds since receipt of a notice: the least of wall time and time since boot. -1 without a receipt."""
+        notice = (account.episode or {}).get(number)
+        if notice is None or notice.receipt is None or self.clock is None:
+            return -1
+        receipt, clock = notice.receipt, self.clock
+        wall_s = at - int(receipt["at"])
+        if clock["boot_id"] != receipt["boot_id"]:
+            trusted = all(reading["quality"] in ("ntp", "rtc") for reading in (clock, receipt))
+            return wall_s if trusted else 0
+        boot_s = (int(clock["elapsed_ms"]) - int(receipt["elapsed_ms"])) // 1000 + at - int(clock["at"])
+        return min(wall_s, boot_s)
+
+    def see_clock(self, clock: JsonObject) -> None:
+        """Within a boot, wall time and time since boot go on together: this street's clock is never set."""
+        last = self.clock
+        self.expect("boot", clock["boot_id"], self.folder.boot_id)
+        if last is not None and last["boot_id"] == clock["boot_id"]:
+            passed_ms = clock["elapsed_ms"] - last["elapsed_ms"]
+            apart_ms = abs(passed_ms - 1000 * (clock["at"] - last["at"]))
+            self.expect("a clock that goes on", apart_ms <= 1000 * CLOCK_GRAIN_S, True)
+            if passed_ms < 0:
+                return  # taken before, written after: the newer one stays
+        self.clock = clock
+
+    # --- supply ---
+
+    def disconnect_control_changed(self, event: JsonObject) -> None:
+        account, trigger = self.accounts[event["account"]], event["trigger"]
+        wanted = SUPPLY.get((account.control_state, trigger))
+        self.expect(f"{trigger} of a supply that is {account.control_state}", event["control_state"], wanted)
+        if trigger == "local_disconnect":
+            self.cut(event, account)
+        elif trigger == "local_reconnect":
+            self.expect("a local reason that stands", account.local_reason, None)
+            self.expect("local_reason", event["local_reason"], None)
+            self.expect("a balance to reconnect on", event["live_balance_nano"] >= 0, True)
+            self.expect("a balance within the account", event["live_balance_nano"] <= account.live_nano, True)
+            self.expect("a register that goes on", event["register_wh"] >= account.recorded_wh, True)
+        elif account.protected:
+            self.complain(f"{account.name} is protected and is switched by {trigger}")
+        account.control_state = event["control_state"]
+
+    def cut(self, event: JsonObject, account: Account) -> None:
+        """A cut for want of credit: everything that must have come before it."""
+        at, policy = event["at"], account.policy
+        if account.protected or account.keep_supply or account.hold:
+            self.complain(f"{account.name} is cut although it is protected, kept or on hold")
+        self.expect_figures(event, account)
+        self.expect("a balance to cut on", account.live_nano < -policy["overdraft_nano"], True)
+        self.expect("register_wh", event["register_wh"], account.recorded_wh)
+        fresh = 0 <= at - account.recorded_at <= policy["cut_reading_age_s_max"]
+        self.expect("a reading just before the cut", fresh, True)
+        self.expect("the grace", self.passed_since(account, 2, at) >= self.grace_s(account) - CLOCK_GRAIN_S, True)
+        lead_s = 60 * policy["pre_cut_notice_minutes"]
+        self.expect("the last notice", self.passed_since(account, 3, at) >= lead_s - CLOCK_GRAIN_S, True)
+        share = policy["cuts_per_hour_hundredths_of_percent"]
+        most = max(1, len(self.accounts) * share // 10_000)
+        recent = sum(earlier > at - SECONDS_PER_HOUR for earlier, _ in self.cuts)
+        self.expect("the number of cuts in an hour", recent < most, True)
+        account.local_reason = event["local_reason"]
+        self.expect("local_reason", event["local_reason"], "no_credit")
+        self.cuts.append((at, account.name))
+
+    def local_reason_cleared(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        self.expect("a local reason to clear", account.local_reason is not None, True)
+        self.expect("a balance that clears it", event["live_balance_nano"] >= -account.policy["overdraft_nano"], True)
+        self.expect("a balance within the account", event["live_balance_nano"] <= account.live_nano, True)
+        account.local_reason = None
+
+    def keep_supply_changed(self, event: JsonObject) -> None:
+        self.accounts[event["account"]].keep_supply = event["keep"]
+
+    def output_state_observed(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        self.expect("wanted", event["wanted"], account.control_state == "connected")
+        self.expect("a change of the output", event["connected"] is not account.output, True)
+        if account.protected:
+            self.expect(f"the supply of {account.name}, which is protected,", event["connected"], True)
+        account.output = event["connected"]
+
+    def noted(self, event: JsonObject) -> None:
+        """Says what happened and moves nothing."""
+
+
+def half_away(value: Fraction) -> int:
+    """To the nearest whole number, half away from zero."""
+    whole = (2 * abs(value) + 1) // 2
+    return whole if value >= 0 else -whole
+
+
+HANDLERS: Mapping[str, tuple[str, Any]] = {
+    "AccountOpened": ("led", Books.account_opened),
+    "PaymentApplied": ("led", Books.payment_applied),
+    "PaymentReversed": ("led", Books.payment_reversed),
+    "PaymentRefused": ("evt", Books.payment_refused),
+    "RegisterFrozen": ("led", Books.register_frozen),
+    "BillIssued": ("led", Books.bill_issued),
+    "RoundingPosted": ("led", Books.rounding_posted),
+    "NoticeRaised": ("led", Books.notice_raised),
+    "NoticeDelivered": ("led", Books.notice_delivered),
+    "EpisodeClosed": ("led", Books.episode_closed),
+    "CaseEscalated": ("led", Books.case_escalated),
+    "CutDeferred": ("evt", Books.noted),
+    "DisconnectControlChanged": ("led", Books.disconnect_control_changed),
+    "LocalReasonCleared": ("led", Books.local_reason_cleared),
+    "KeepSupplyChanged": ("led", Books.keep_supply_changed),
+    "HoldRaised": ("led", Books.hold_raised),
+    "HoldCleared": ("led", Books.hold_cleared),
+    "TariffAccepted": ("led", Books.tariff_accepted),
+    "ReadingsRecorded": ("rdg", Books.readings_recorded),
+    "OrderApplied": ("res", Books.order_answered),
+    "OrderRefused": ("res", Books.order_answered),
+    "OutputStateObserved": ("evt", Books.output_state_observed),
+    "ConditionNoted": ("evt", Books.noted),
+}
+
+
+# --- the meters ------------------------------------------------------------------------------
+
+# The billed register of each model, from the vendors' documents: function code, address, type, Wh per unit.
+BILLED = {
+    "eastron_sdm120": (4, 72, "f32", 1000),
+    "eastron_sdm630": (4, 72, "f32", 1000),
+    "chint_ddsu666": (3, 0x4000, "f32", 1000),
+    "chint_dtsu666": (3, 0x101E, "f32", 1000),
+    "hiking_dds238_2": (3, 10, "u32", 10),
+}
+FORMATS = {"f32": ">f", "u32": ">I"}
+
+
+def meter_violations(folder: Folder, books: Books) -> Iterator[str]:
+    """The virtual registers against the street they belong to, and against what the books charged."""
+    meters = folder.registers["meters"]
+    wanted = {
+        meter["meter_id"]: (line["id"], meter) for line in folder.street["lines"] for meter in line["devices"]
+    }
+    area = folder.street["area_meter"]
+    if folder.registers["area_meter_id"] != area["meter_id"] or meters.keys() != wanted.keys() | {area["meter_id"]}:
+        yield "the meters that were read out are not those of the street"
+        return
+    for meter_id, (line_id, spec) in [*wanted.items(), (area["meter_id"], (area["line"], area))]:
+        try:
+            yield from (f"{meter_id}: {text}" for text in reading_violations(meters[meter_id], line_id, spec))
+        except (struct.error, *BROKEN) as error:
+            yield f"{meter_id}: its registers cannot be read: {error!r}"
+    for account in books.accounts.values():
+        yield from (f"{account.name}: {text}" for text in supply_violations(folder, account, meters[account.meter_id]))
+    yield from area_violations(folder, area, wanted)
+
+
+def reading_violations(found: JsonObject, line_id: str, spec: JsonObject) -> Iterator[str]:
+    """One meter as it was read out: where it hangs, how its register is coded, what the bytes say."""
+    place = (found["line"], found["device_id"], found["model"], found["start_wh"])
+    if place != (line_id, spec["device_id"], spec["model"], spec["start_wh"]):
+        yield f"is {place}, not what the street was made of"
+    coding = (found["function_code"], found["address"], found["type"], found["wh_per_unit"])
+    if coding != BILLED[spec["model"]]:
+        yield f"codes its register as {coding}, {spec['model']} does not"
+    if found["register_wh"] != floor(decoded_wh(spec["model"], found["registers"])):
+        yield f"registers {found['registers']} are not {found['register_wh']} Wh"
+    if found["start_register_wh"] != floor(decoded_wh(spec["model"], encoded(spec["model"], spec["start_wh"]))):
+        yield f"began at {spec['start_wh']} Wh, which its register does not show as {found['start_register_wh']} Wh"
+    if found["silent"] or found["power_w"]:
+        yield "is silent or draws power at the end"
+    if found["register_wh"] < found["start_register_wh"]:
+        yield "stands lower than it began"
+
+
+def supply_violations(folder: Folder, account: Account, meter: JsonObject) -> Iterator[str]:
+    """One account against its meter and its contact."""
+    charged_wh = account.opening_wh + account.charged_ever_wh
+    if not account.hold and (charged_wh, account.recorded_wh) != (meter["register_wh"], meter["register_wh"]):
+        yield f"was charged up to {charged_wh} Wh, its meter stands at {meter['register_wh']} Wh"
+    connected = account.control_state == "connected"
+    if not account.output is connected is meter["relay_closed"]:
+        yield f"is {account.control_state}, read back {account.output}, its contact is closed: {meter['relay_closed']}"
+    if account.frozen_at is None or not 0 <= folder.registers["at"] - account.frozen_at < 2 * SECONDS_PER_DAY:
+        yield f"was last frozen at {account.frozen_at}"
+    if account.frozen_live_nano != account.live_nano:
+        yield f"had {account.frozen_live_nano} at its last freeze, {account.live_nano} at the end"
+
+
+def area_violations(folder: Folder, area: JsonObject, wanted: Mapping[str, Any]) -> Iterator[str]:
+    """The area meter has counted all customers and the loss, as close as the steps of their registers tell."""
+    meters = folder.registers["meters"]
+    factor = Fraction(100 + area["loss_percent"], 100)
+    try:
+        bounds = [counted_wh(spec, meters[meter_id]["registers"]) for meter_id, (_, spec) in wanted.items()]
+        low, high = counted_wh(area, meters[area["meter_id"]]["registers"])
+    except (struct.error, *BROKEN) as error:
+        yield f"{area['meter_id']}: cannot be compared: {error!r}"
+        return
+    if meters[area["meter_id"]]["relay_closed"] is not None:
+        yield f"{area['meter_id']}: has no contact"
+    if low > sum(bound[1] for bound in bounds) * factor or high < sum(bound[0] for bound in bounds) * factor:
+        yield f"{area['meter_id']}: counted {floor(low)} to {floor(high)} Wh, not what the customers took"
+
+
+def counted_wh(spec: JsonObject, registers: str) -> tuple[Fraction, Fraction]:
+    """What a meter's counter can have risen by, from the least to the most that its register admits."""
+    value, step = decoded_wh(spec["model"], registers), step_wh(spec["model"], registers)
+    return value - step - spec["start_wh"], value + step + 1 - spec["start_wh"]
+
+
+def decoded_wh(model: str, registers: str) -> Fraction:
+    _, _, kind, wh_per_unit = BILLED[model]
+    (value,) = struct.unpack(FORMATS[kind], bytes.fromhex(registers))
+    return Fraction(value) * wh_per_unit
+
+
+def encoded(model: str, energy_wh: int) -> str:
+    _, _, kind, wh_per_unit = BILLED[model]
+    value = energy_wh / wh_per_unit if kind == "f32" else energy_wh // wh_per_unit
+    return struct.pack(FORMATS[kind], value).hex()
+
+
+def step_wh(model: str, registers: str) -> Fraction:
+    """How far the next value of the register is."""
+    following = (int(registers, 16) + 1).to_bytes(4, "big").hex()
+    return decoded_wh(model, following) - decoded_wh(model, registers)
+
+
+def floor(value: Fraction) -> int:
+    return value.numerator // value.denominator
+
+
+# --- the cloud -------------------------------------------------------------------------------
+
+
+def cloud_violations(folder: Folder, books: Books) -> Iterator[str]:
+    """What the cloud made of the records: its accounts, its roster, and no alarm."""
+    for table in ("aside", "quarantine", "alarm"):
+        for row in folder.cloud[table]:
+            yield f"the cloud has a row in {table}: {row}"
+    rows = {(row["gateway"], row["account"]): row for row in folder.cloud["account"]}
+    wanted = {(folder.gateway_id, account.name): account for account in books.accounts.values()}
+    if rows.keys() != wanted.keys():
+        yield "the cloud's accounts are not those of the journal"
+    for key in rows.keys() & wanted.keys():
+        row, account = rows[key], wanted[key]
+        for column, value in (
+            ("money_nano", account.money_nano),
+            ("estimate_nano", account.estimate_nano),
+            ("register_wh", account.last_register_wh),
+            ("at", account.last_at),
+            ("seq", account.led_seq),
+        ):
+            if row[column] != value:
+                yield f"the cloud has {column} {row[column]} for {account.name}, by these books {value}"
+        if row["money_nano"] - (row["estimate_nano"] or 0) != account.frozen_live_nano:
+            yield f"the cloud's live balance of {account.name} is not that of the last freeze"
+    gateways = folder.cloud["gateway"]
+    if [(row["id"], row["epoch"], row["boot"]) for row in gateways] != [(*folder.identities[0], folder.boot_id)]:
+        yield "the cloud's gateway is not the journal's"
+    roster = [{"meter": account["meter_id"], "account": name} for name, account in books.site_accounts.items()]
+    if [json.loads(row["roster"] or "[]") for row in gateways] != [roster]:
+        yield "the cloud's roster is not that of the site book"
+
+
+def order_violations(folder: Folder, books: Books) -> Iterator[str]:
+    """Every order of the cloud is signed and answered, and every payment it took is on the account, once."""
+    commands = {row["cid"]: row for row in folder.cloud["command"]}
+    payments = {row["payment_id"]: row for row in folder.cloud["payment"]}
+    if sorted(row["cid"] for row in payments.values()) != sorted(commands):
+        yield "the cloud's payments and its commands do not belong together"
+    for cid, row in commands.items():
+        try:
+            order = opened_order(folder, bytes(row["envelope"]))
+        except BROKEN as error:
+            yield f"order {cid}: {error}"
+            continue
+        columns = {"cid": cid, "gw": row["gateway"], "meter": row["meter"], "type": row["type"],
+                   "sv": row["supply_version"], "nbf": row["created_at"]}  # fmt: skip
+        for name, value in columns.items():
+            if order.get(name) != value:
+                yield f"order {cid}: {name} is {value!r} in the table and {order.get(name)!r} in what was signed"
+        payment = payments.get(order["args"].get("payment_id"), {})
+        booked = tuple(payment.get(name) for name in ("gateway", "meter", "amount_nano", "cid", "created_at"))
+        if booked != (order["gw"], order["meter"], order["args"]["amount_nano"], cid, order["nbf"]):
+            yield f"order {cid}: is not what was paid"
+        answer = books.answers.get(cid, {})
+        if (row["result"], bytes(row["result_body"] or b"")) != (answer.get("result"), books.result_bodies.get(cid)):
+            yield f"order {cid}: its result is not the journal's"
+        elif not answer["at"] <= row["result_at"] <= folder.registers["at"] or row["sent_count"] < 1:
+            yield f"order {cid}: was answered before it was sent, or before the journal did"
+    for payment_id, row in payments.items():
+        account = {name: entry for name, entry in books.accounts.items() if entry.meter_id == row["meter"]}
+        applied = books.payments.get(payment_id)
+        if applied not in [(name, row["amount_nano"]) for name in account]:
+            yield f"payment {payment_id}: the cloud took {row['amount_nano']} for {row['meter']}, applied: {applied}"
+
+
+def opened_order(folder: Folder, envelope: bytes) -> JsonObject:
+    """The order in an envelope. ValueError when the vend key did not sign it."""
+    signature, content = envelope[1:65], envelope[65:]
+    order: JsonObject = json.loads(content)
+    keys = {key["kid"]: key for key in folder.keys}
+    key = keys[order["kid"]]
+    if envelope[0] != 1 or key["role"] != "vend" or order["type"] != "credit":
+        raise ValueError("is no credit of a vend key")
+    if order["args"]["amount_nano"] > key["credit_nano_max"]:
+        raise ValueError("is above what its key may credit")
+    if not signature_holds(bytes.fromhex(key["public_key"]), signature, b"mg/1/cmd\0" + content):
+        raise ValueError("is not signed by the key it names")
+    return order
+
+
+# --- Ed25519 (RFC 8032, 5.1), plainly and slowly ---------------------------------------------
+
+PRIME = 2**255 - 19
+GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
+CURVE_D = -121665 * pow(121666, -1, PRIME) % PRIME
+ROOT_OF_MINUS_ONE = pow(2, (PRIME - 1) // 4, PRIME)
+Point = tuple[int, int, int, int]  # extended coordinates: X, Y, Z and T = XY/Z
+
+
+def signature_holds(public_key: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether the signature is this key's over this message."""
+    key, commitment = decompressed(public_key), decompressed(signature[:32])
+    scalar = int.from_bytes(signature[32:], "little")
+    base = decompressed((4 * pow(5, -1, PRIME) % PRIME).to_bytes(32, "little"))
+    if key is None or commitment is None or base is None or len(signature) != 64 or scalar >= GROUP_ORDER:
+        return False
+    digest = hashlib.sha512(signature[:32] + public_key + message).digest()
+    challenge = int.from_bytes(digest, "little") % GROUP_ORDER
+    left, right = multiplied(scalar, base), added(commitment, multiplied(challenge, key))
+    same_x = (left[0] * right[2] - right[0] * left[2]) % PRIME == 0
+    return same_x and (left[1] * right[2] - right[1] * left[2]) % PRIME == 0
+
+
+def decompressed(text: bytes) -> Point | None:
+    """The point of 32 bytes, None when there is none."""
+    number = int.from_bytes(text, "little")
+    y, sign = number % 2**255, number >> 255
+    square = (y * y - 1) * pow(CURVE_D * y * y + 1, -1, PRIME) % PRIME
+    x = pow(square, (PRIME + 3) // 8, PRIME)
+    if (x * x - square) % PRIME:
+        x = x * ROOT_OF_MINUS_ONE % PRIME
+    if len(text) != 32 or y >= PRIME or (x * x - square) % PRIME or (x == 0 and sign):
+        return None
+    x = PRIME - x if x % 2 != sign else x
+    return x, y, 1, x * y % PRIME
+
+
+def added(p: Point, q: Point) -> Point:
+    """The sum of two points."""
+    a, b = (p[1] - p[0]) * (q[1] - q[0]), (p[1] + p[0]) * (q[1] + q[0])
+    c, d = 2 * p[3] * q[3] * CURVE_D, 2 * p[2] * q[2]
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return e * f % PRIME, g * h % PRIME, f * g % PRIME, e * h % PRIME
+
+
+def multiplied(scalar: int, point: Point) -> Point:
+    """A multiple of a point."""
+    total: Point = (0, 1, 1, 0)
+    while scalar:
+        if scalar & 1:
+            total = added(total, point)
+        point = added(point, point)
+        scalar >>= 1
+    return total
+
+
+if __name__ == "__main__":
+    sys.exit(main())
