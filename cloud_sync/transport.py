@@ -39,6 +39,8 @@ class TransportEvents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
+    """Where a broker listens."""
+
     host: str
     port: int
 

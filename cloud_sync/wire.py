@@ -207,6 +207,7 @@ def shard_of(gateway_id: str) -> str:
 
 
 def is_gateway_id(text: str) -> bool:
+    """Whether this may be a gateway's id: 1 to 23 letters, digits, underscores and dashes."""
     return re.search(_GATEWAY_ID_PATTERN, text) is not None
 
 

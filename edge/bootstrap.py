@@ -70,7 +70,8 @@ def prepare(config: Config) -> Prepared:
     try:
         book = read_site_book(config.path(config.gateway.site_book))
         documents = _read_documents(config)
-        models = {name: load_model(name) for name in {entry.model for entry in (*book.meters, *book.relays)}}
+        names = {meter.model for meter in book.meters} | {relay.model for relay in book.relays}
+        models = {name: load_model(name) for name in names}
         ring = load_key_ring(config.path(config.cloud.keyring)) if config.cloud is not None else None
     except (SiteBookError, ModelError, OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
@@ -112,7 +113,8 @@ async def run_gateway(
             if cloud is not None:
                 serving.append(group.create_task(cloud.run()))
             if config.console is not None:
-                serving.append(group.create_task(_serve_console(config, gateway, JournalReader(journal), desk, on_ready)))
+                console = _serve_console(config, gateway, JournalReader(journal), desk, on_ready)
+                serving.append(group.create_task(console))
             elif on_ready is not None:
                 on_ready(None)
             await stop.wait()

@@ -10,9 +10,23 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edge.core.events import Event
-from edge.core.units import ClockReading, UnixSeconds
+from edge.core.units import ClockQuality, ClockReading, UnixSeconds
 
-__all__ = ["BytePort", "Clock", "ClockReading", "CommandDoor", "DoorAnswer", "EventLog", "Journal", "LedgerReader", "PortOpener", "StoredRecord", "StreamHead"]
+__all__ = [
+    "BytePort",
+    "Clock",
+    "ClockQuality",
+    "ClockReading",
+    "CommandDoor",
+    "DoorAnswer",
+    "EventLog",
+    "Journal",
+    "LedgerReader",
+    "PortOpener",
+    "StoredRecord",
+    "StreamHead",
+    "UnixSeconds",
+]
 
 
 class Clock(Protocol):

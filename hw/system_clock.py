@@ -9,8 +9,7 @@ import ctypes
 import time
 from pathlib import Path
 
-from edge.ports import ClockReading
-from edge.core.units import ClockQuality, UnixSeconds
+from edge.ports import ClockQuality, ClockReading, UnixSeconds
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 RTC_DEVICES = Path("/sys/class/rtc")

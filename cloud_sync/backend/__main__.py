@@ -13,6 +13,7 @@ from cloud_sync.transport import BrokerAddress
 
 
 def main() -> int:
+    """The exit status: 0 after an orderly end, 2 when it cannot start."""
     arguments = _parser().parse_args()
     try:
         asyncio.run(_run(arguments))

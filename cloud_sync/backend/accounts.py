@@ -90,6 +90,7 @@ _BALANCE_SQL: Final = "SELECT gateway, account, money_nano, estimate_nano, regis
 
 
 def balance_of(database: sqlite3.Connection, gateway_id: str, account_id: str) -> Balance | None:
+    """One account; None before its first record."""
     sql = _BALANCE_SQL + " WHERE gateway = ? AND account = ?"
     row = database.execute(sql, (gateway_id, account_id)).fetchone()
     return None if row is None else Balance(*row)

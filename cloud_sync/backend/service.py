@@ -36,6 +36,7 @@ class ServiceSettings:
 
 
 def wall_clock() -> int:
+    """Unix seconds of this host."""
     return int(time.time())
 
 

@@ -35,6 +35,8 @@ QUARANTINED: Final = frozenset((Verdict.FORK, Verdict.FENCED, Verdict.NOT_PERMIT
 
 @dataclass(frozen=True, slots=True)
 class StreamKey:
+    """One chain: a gateway's stream in one epoch."""
+
     gateway_id: str
     stream: str
     epoch: int
@@ -82,6 +84,7 @@ def take_batch(database: sqlite3.Connection, batch: Batch, epoch_open: int, at: 
 
 
 def stream_head(database: sqlite3.Connection, key: StreamKey) -> StreamHead:
+    """How far a stream is taken without a hole."""
     sql = "SELECT seq, hash FROM stream WHERE gateway = ? AND stream = ? AND epoch = ?"
     row = database.execute(sql, key.columns).fetchone()
     return StreamHead(0, ZERO_HASH) if row is None else StreamHead(*row)

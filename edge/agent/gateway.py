@@ -76,7 +76,8 @@ class Gateway:
         """Looks at the accounts once a round until cancelled. Raises what made the agent unfit to go on."""
         clock = self._clock.read()
         await self._commission_tariffs(clock)
-        await self.submit(cmd.NoteCondition(clock, "gateway_started", "", f"{self.site.software_version} {clock.boot_id}"))
+        start = f"{self.site.software_version} {clock.boot_id}"
+        await self.submit(cmd.NoteCondition(clock, "gateway_started", "", start))
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()

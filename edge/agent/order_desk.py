@@ -135,9 +135,7 @@ class OrderDesk:
     def _document_key(self, digest: str) -> str:
         """id@version of the stored document with this SHA-256; empty when there is none."""
         found = (
-            key
-            for key, text in self._state().tariffs.items()
-            if hashlib.sha256(text.encode()).hexdigest() == digest
+            key for key, text in self._state().tariffs.items() if hashlib.sha256(text.encode()).hexdigest() == digest
         )
         return next(found, "")
 

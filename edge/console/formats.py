@@ -55,8 +55,8 @@ class Formats:
 
     def quantity(self, value: Decimal) -> str:
         """A value from the meter, to three decimals: what a float register shows beyond is its own noise."""
-        shown = value.quantize(_SHOWN, ROUND_HALF_EVEN) if value.as_tuple().exponent < -3 else value
-        return f"{shown:,f}".replace("-", MINUS)
+        shown = value.quantize(_SHOWN, ROUND_HALF_EVEN)
+        return f"{min(shown, value, key=_digits):,f}".replace("-", MINUS)
 
     def local(self, at: int) -> datetime:
         """Wall time on site."""
@@ -93,6 +93,11 @@ class Formats:
             day=local.day,
             time=local.strftime("%H:%M"),
         )
+
+
+def _digits(value: Decimal) -> int:
+    """How many characters a value takes: 230.1 is not shown as 230.100."""
+    return len(f"{value:f}")
 
 
 def formats_for(snapshot: StreetSnapshot, language: Language) -> Formats:

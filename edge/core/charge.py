@@ -46,9 +46,7 @@ def rate_to(rating: Rating, account: Account, register: Register) -> RatedInterv
     return rating.rate([rating.position(account)], [_interval(0, account, register)])[0]
 
 
-def figures_of(
-    rating: Rating, accounts: Sequence[Account], registers: Mapping[str, Register]
-) -> dict[str, Figures]:
+def figures_of(rating: Rating, accounts: Sequence[Account], registers: Mapping[str, Register]) -> dict[str, Figures]:
     """Figures of all accounts, those without a newer register at their recorded one. One call of the rate."""
     intervals: list[Interval] = []
     for index, account in enumerate(accounts):

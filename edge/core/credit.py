@@ -31,9 +31,7 @@ def payment_events(state: State, command: ApplyPayment) -> list[ev.Event]:
     found: list[ev.Event] = []
     if refusal is not None:
         found.append(
-            ev.PaymentRefused(
-                at, command.account_id, command.payment_id, command.amount_nano, command.door, refusal
-            )
+            ev.PaymentRefused(at, command.account_id, command.payment_id, command.amount_nano, command.door, refusal)
         )
         if command.cid is not None:
             found.append(ev.OrderRefused(at, command.cid, "credit", command.account_id, refusal))

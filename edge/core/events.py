@@ -16,6 +16,8 @@ from edge.core.units import ClockReading, MoneyNano, UnixSeconds, WattHours
 
 @dataclass(frozen=True, slots=True)
 class AccountOpened:
+    """An account began at a register; nothing before it is charged."""
+
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     account: str
@@ -32,6 +34,8 @@ class AccountOpened:
 
 @dataclass(frozen=True, slots=True)
 class PaymentApplied:
+    """Money came in under a payment id, which counts once for ever."""
+
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     account: str
@@ -45,6 +49,8 @@ class PaymentApplied:
 
 @dataclass(frozen=True, slots=True)
 class PaymentReversed:
+    """Money of an applied payment was taken back."""
+
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     account: str
@@ -109,6 +115,8 @@ class BillIssued:
 
 @dataclass(frozen=True, slots=True)
 class RoundingPosted:
+    """What brings the money to the minor unit after a bill."""
+
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     account: str
@@ -118,6 +126,8 @@ class RoundingPosted:
 
 @dataclass(frozen=True, slots=True)
 class NoticeRaised:
+    """Notice 1, 2 or 3 became due, on the reading named here."""
+
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     account: str
@@ -131,6 +141,8 @@ class NoticeRaised:
 
 @dataclass(frozen=True, slots=True)
 class NoticeDelivered:
+    """A notice was handed over; notice 2 starts the grace clock."""
+
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     account: str
@@ -142,6 +154,8 @@ class NoticeDelivered:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeClosed:
+    """The balance is good again: notices and grace are over."""
+
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     account: str
@@ -171,6 +185,8 @@ class CaseEscalated:
 
 @dataclass(frozen=True, slots=True)
 class DisconnectControlChanged:
+    """The control state moved. What the relay did is OutputStateObserved."""
+
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     account: str
@@ -196,6 +212,8 @@ class LocalReasonCleared:
 
 @dataclass(frozen=True, slots=True)
 class KeepSupplyChanged:
+    """A keep-supply order came or went."""
+
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     account: str
@@ -205,6 +223,8 @@ class KeepSupplyChanged:
 
 @dataclass(frozen=True, slots=True)
 class HoldRaised:
+    """A register cannot be believed: no charge, no refund, no cut on it."""
+
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     account: str
@@ -228,6 +248,8 @@ class HoldCleared:
 
 @dataclass(frozen=True, slots=True)
 class TariffAccepted:
+    """A tariff document is stored, word for word."""
+
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     tariff: str
@@ -236,6 +258,8 @@ class TariffAccepted:
 
 @dataclass(frozen=True, slots=True)
 class TariffScheduled:
+    """A stored tariff takes over for an account at an instant."""
+
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     account: str
@@ -245,6 +269,8 @@ class TariffScheduled:
 
 @dataclass(frozen=True, slots=True)
 class TariffActivated:
+    """A tariff took over for an account."""
+
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     account: str
@@ -270,6 +296,8 @@ class ReadingsRecorded:
 
 @dataclass(frozen=True, slots=True)
 class OrderApplied:
+    """The stored result of an order that was obeyed."""
+
     stream: ClassVar[str] = "res"
     at: UnixSeconds
     cid: str
@@ -280,6 +308,8 @@ class OrderApplied:
 
 @dataclass(frozen=True, slots=True)
 class OrderRefused:
+    """The stored result of an order that was not, and why."""
+
     stream: ClassVar[str] = "res"
     at: UnixSeconds
     cid: str
@@ -302,6 +332,8 @@ class OutputStateObserved:
 
 @dataclass(frozen=True, slots=True)
 class ConditionNoted:
+    """Something worth remembering that changes no account."""
+
     stream: ClassVar[str] = "evt"
     at: UnixSeconds
     condition: str

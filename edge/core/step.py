@@ -306,9 +306,7 @@ def _switch_supply(turn: Turn, command: cmd.SwitchSupply) -> None:
     account = turn.state.accounts.get(command.account_id)
     refusal = _order_refusal(account, command)
     if account is not None and refusal is None:
-        refused = _switch(
-            turn, account, command.trigger, command.reason, command.received, command.supply_version
-        )
+        refused = _switch(turn, account, command.trigger, command.reason, command.received, command.supply_version)
         refusal = refused.reason if refused is not None else None
         _reconnect_if_clear(turn, command.account_id, command.received)
     _answer(turn, command, order_type, refusal)
@@ -333,17 +331,16 @@ def _keep_supply(turn: Turn, command: cmd.KeepSupply) -> None:
         return
     account = turn.state.accounts.get(command.account_id)
     if account is None:
-        return _answer(turn, command, "keep_supply", "unknown_account")
-    if command.supply_version is not None and command.supply_version <= account.supply_version:
-        return _answer(turn, command, "keep_supply", "superseded")
-    version = account.supply_version if command.supply_version is None else command.supply_version
-    turn.emit(ev.KeepSupplyChanged(command.received.at, command.account_id, command.keep, version))
-    return _answer(turn, command, "keep_supply", None)
+        _answer(turn, command, "keep_supply", "unknown_account")
+    elif command.supply_version is not None and command.supply_version <= account.supply_version:
+        _answer(turn, command, "keep_supply", "superseded")
+    else:
+        version = account.supply_version if command.supply_version is None else command.supply_version
+        turn.emit(ev.KeepSupplyChanged(command.received.at, command.account_id, command.keep, version))
+        _answer(turn, command, "keep_supply", None)
 
 
-def _answer(
-    turn: Turn, command: cmd.SwitchSupply | cmd.KeepSupply, order_type: str, refusal: str | None
-) -> None:
+def _answer(turn: Turn, command: cmd.SwitchSupply | cmd.KeepSupply, order_type: str, refusal: str | None) -> None:
     """The stored result of an order that came with a cid."""
     if command.cid is None:
         return

@@ -25,10 +25,14 @@ def encode_event(event: Event) -> tuple[str, bytes]:
 
 
 def decode_event(body: bytes) -> Event:
-    """The event of a body. ValueError when it is none of ours."""
-    fields_found = msgspec.json.decode(body)
+    """The event of a body. ValueError when it is none of ours, or says more than we understand."""
+    fields_found = msgspec.json.decode(body, type=dict[str, Any])
     name = fields_found.pop("type", None)
-    if name not in EVENT_CLASSES:
+    event_class = EVENT_CLASSES.get(name) if isinstance(name, str) else None
+    if event_class is None:
         raise ValueError(f"journal holds an unknown event type {name!r}")
-    event: Event = msgspec.convert(fields_found, EVENT_CLASSES[name])
+    unknown = fields_found.keys() - set(_FIELDS[event_class])
+    if unknown:
+        raise ValueError(f"journal holds a {name} with an unknown field {min(unknown)!r}")
+    event: Event = msgspec.convert(fields_found, event_class)
     return event

@@ -36,7 +36,7 @@ COUNTERS = ("polls_ok", "polls_failed", "readings_rejected")
 
 
 def run_demo(seconds: float | None, speed: float, port: int, data: Path | None, *, as_json: bool) -> int:
-    """Runs the demo to its end or to Ctrl-C. 0 if everything agreed (or was stopped), 1 if not, 2 if it cannot start."""
+    """Runs the demo to its end or to Ctrl-C. 0: all agreed, or it was stopped; 1: it did not; 2: it cannot start."""
     directory = data if data is not None else Path(tempfile.mkdtemp(prefix="wattgate-demo-"))
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -64,13 +64,15 @@ class Demo:
     """One run."""
 
     def __init__(self, directory: Path, seconds: float | None, speed: float, port: int, *, as_json: bool) -> None:
-        self._directory, self._seconds, self._speed, self._port, self._as_json = directory, seconds, speed, port, as_json
+        self._directory, self._port, self._as_json = directory, port, as_json
+        self._seconds, self._speed = seconds, speed
         broker_port = free_port(21_883)
         self._files = write_demo(directory, speed, port, broker_port)
         logs = directory / "log"
         logs.mkdir(exist_ok=True)
         where = ["--directory", str(directory)]
-        self._street = Child("street", ["-m", "hw.sim.street", "--spec", str(self._files.street), *where], logs / "street")
+        street = ["-m", "hw.sim.street", "--spec", str(self._files.street), *where]
+        self._street = Child("street", street, logs / "street")
         self._broker = Child("broker", ["-m", "hw.sim.broker", "--port", str(broker_port)], logs / "broker")
         cloud = ["-m", "hw.sim.cloud", *where, "--broker-port", str(broker_port), "--gateway", GATEWAY_ID]
         self._cloud = Child("cloud", cloud, logs / "cloud")
@@ -183,9 +185,7 @@ class Demo:
         midnight_at = self._start_at - (self._start_at + 8 * 3600) % SECONDS_PER_DAY + days * SECONDS_PER_DAY
         self._say("-- waiting for the last freeze and for the cloud")
         while loop.time() < give_up_at and not self._stop.is_set():
-            frozen = days < 1 or (
-                len(self._frozen) == 12 and all(at >= midnight_at for at in self._frozen.values())
-            )
+            frozen = days < 1 or (len(self._frozen) == 12 and all(at >= midnight_at for at in self._frozen.values()))
             self._backlog.clear()
             await asyncio.sleep(4 * TICK_S)
             if frozen and self._backlog and not any(self._backlog[stream] for stream in ("led", "res", "evt")):
@@ -248,5 +248,3 @@ class Demo:
 
     def _now(self) -> int:
         return self._clock.read().at
-
-

@@ -18,7 +18,8 @@ class Child:
 
     def __init__(self, name: str, arguments: Sequence[str], log: Path, *, piped: bool = False) -> None:
         self.name = name
-        self._arguments = [sys.executable, *arguments]
+        # -P: what is installed runs, not what lies in the folder the demo was started from.
+        self._arguments = [sys.executable, "-P", *arguments]
         self._log = log
         self._piped = piped
         self.process: asyncio.subprocess.Process | None = None

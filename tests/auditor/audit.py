@@ -14,11 +14,11 @@ import json
 import sqlite3
 import struct
 import sys
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,7 @@ class Record:
     hash: bytes
     body: bytes
     received_at: int | None = None
+    gateway_id: str | None = None
 
     @property
     def name(self) -> str:
@@ -144,7 +145,8 @@ def read_folder(directory: Path) -> Folder:
         with closing(open_database(directory / "cloud.db")) as cloud:
             tables = {name: rows_of(cloud, name) for name in CLOUD_TABLES}
             order = "gateway, stream, epoch, seq"
-            found = cloud.execute(f"SELECT 0, stream, epoch, seq, hash, body, received_at FROM record ORDER BY {order}")
+            columns = "0, stream, epoch, seq, hash, body, received_at, gateway"
+            found = cloud.execute(f"SELECT {columns} FROM record ORDER BY {order}")
             cloud_records = [Record(*row) for row in found]
             damage += [f"the cloud's database is damaged: {row[0]}" for row in integrity(cloud)]
         if not identities:
@@ -238,6 +240,8 @@ def unequal_records(folder: Folder, stream: str) -> Iterator[str]:
             yield f"the cloud has {record.name}, the journal does not"
         elif (own.body, own.hash) != (record.body, record.hash):
             yield f"{record.name} differs between the journal and the cloud"
+        if record.gateway_id != folder.gateway_id:
+            yield f"the cloud's {record.name} is of another gateway"
         last_at = folder.registers["at"]
         if record.received_at is None or not event_at(record) <= record.received_at <= last_at:
             yield f"the cloud says it received {record.name} at {record.received_at}, before or after it could"
@@ -320,14 +324,19 @@ class Tariff:
         }
         self.starts: list[int] = []
         self.segments: list[tuple[str, int]] = []  # period, and the instant its cycle began
+        self.midnights: list[int] = []
 
     def lay_out(self, first_at: int, end_at: int) -> None:
-        """The calendar of a span: where a period or a cycle begins."""
-        first_at -= first_at % 60
-        for at in range(first_at, end_at, 60):
+        """The calendar of a span, by the wall clock of every minute: where a day, a period or a cycle begins."""
+        day = cycle_start_at = None
+        for at in range(first_at - first_at % 60, end_at, 60):
             local = datetime.fromtimestamp(at, self.zone)
-            month = local.replace(day=1, hour=0, minute=0, second=0)
-            segment = (self.minutes[local.hour * 60 + local.minute], int(month.timestamp()))
+            if local.day != day:
+                day = local.day
+                self.midnights.append(at)
+                cycle_start_at = int(local.replace(day=1, hour=0, minute=0).timestamp())
+            assert cycle_start_at is not None
+            segment = (self.minutes[local.hour * 60 + local.minute], cycle_start_at)
             if not self.segments or self.segments[-1] != segment:
                 self.starts.append(at)
                 self.segments.append(segment)
@@ -357,7 +366,7 @@ class Tariff:
         """Whole watt-hours for each segment the interval touches: by seconds, the largest remainders rounded up."""
         first = bisect_right(self.starts, start_at if start_at < end_at else end_at - 1) - 1
         bounds = [*self.starts, sys.maxsize]
-        touched = [n for n in range(first, len(self.starts)) if n == first or self.starts[n] < end_at]
+        touched = range(first, max(first + 1, bisect_left(self.starts, end_at)))
         if len(touched) == 1:
             return [(self.segments[first], energy_wh)]
         exact_shares = [
@@ -372,9 +381,7 @@ class Tariff:
 
     def next_midnight(self, at: int) -> int:
         """The first local midnight after an instant."""
-        day = datetime.fromtimestamp(at, self.zone).replace(hour=0, minute=0, second=0, microsecond=0)
-        later = datetime.fromtimestamp(day.timestamp() + SECONDS_PER_DAY * 1.5, self.zone)
-        return int(later.replace(hour=0, minute=0, second=0, microsecond=0).timestamp())
+        return self.midnights[bisect_right(self.midnights, at)]
 
 
 def minute_of(text: str) -> int:
@@ -651,7 +658,9 @@ class Books:
     def bill_issued(self, event: JsonObject) -> None:
         account, at = self.accounts[event["account"]], event["at"]
         self.expect("the freeze before the bill", account.due, ("BillIssued", at))
-        wanted = [(period, block, wh, price, wh * price) for (period, block, price), wh in sorted(account.charged.items())]
+        wanted = [
+            (period, block, wh, price, wh * price) for (period, block, price), wh in sorted(account.charged.items())
+        ]
         fields = ("period", "block", "energy_wh", "price_micro_per_kwh", "amount_nano")
         self.expect("the lines", [tuple(line[name] for name in fields) for line in event["lines"]], wanted)
         amount_nano = sum(line[4] for line in wanted)
@@ -900,9 +909,7 @@ FORMATS = {"f32": ">f", "u32": ">I"}
 def meter_violations(folder: Folder, books: Books) -> Iterator[str]:
     """The virtual registers against the street they belong to, and against what the books charged."""
     meters = folder.registers["meters"]
-    wanted = {
-        meter["meter_id"]: (line["id"], meter) for line in folder.street["lines"] for meter in line["devices"]
-    }
+    wanted = {meter["meter_id"]: (line["id"], meter) for line in folder.street["lines"] for meter in line["devices"]}
     area = folder.street["area_meter"]
     if folder.registers["area_meter_id"] != area["meter_id"] or meters.keys() != wanted.keys() | {area["meter_id"]}:
         yield "the meters that were read out are not those of the street"
@@ -1019,8 +1026,13 @@ def cloud_violations(folder: Folder, books: Books) -> Iterator[str]:
         if row["money_nano"] - (row["estimate_nano"] or 0) != account.frozen_live_nano:
             yield f"the cloud's live balance of {account.name} is not that of the last freeze"
     gateways = folder.cloud["gateway"]
-    if [(row["id"], row["epoch"], row["boot"]) for row in gateways] != [(*folder.identities[0], folder.boot_id)]:
+    known = [(row["id"], row["epoch"], row["boot"], row["clock"]) for row in gateways]
+    if known != [(*folder.identities[0], folder.boot_id, folder.street["quality"])]:
         yield "the cloud's gateway is not the journal's"
+    for row in gateways:
+        times = [folder.street["wall_start_at"], row["enrolled_at"], row["hello_at"], folder.registers["at"]]
+        if times != sorted(times):
+            yield "the cloud's gateway was enrolled or last heard when it could not be"
     roster = [{"meter": account["meter_id"], "account": name} for name, account in books.site_accounts.items()]
     if [json.loads(row["roster"] or "[]") for row in gateways] != [roster]:
         yield "the cloud's roster is not that of the site book"
@@ -1052,6 +1064,8 @@ def order_violations(folder: Folder, books: Books) -> Iterator[str]:
             yield f"order {cid}: its result is not the journal's"
         elif not answer["at"] <= row["result_at"] <= folder.registers["at"] or row["sent_count"] < 1:
             yield f"order {cid}: was answered before it was sent, or before the journal did"
+        if row["document"] is not None:
+            yield f"order {cid}: carries a document, which a credit does not"
     for payment_id, row in payments.items():
         account = {name: entry for name, entry in books.accounts.items() if entry.meter_id == row["meter"]}
         applied = books.payments.get(payment_id)

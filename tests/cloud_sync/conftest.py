@@ -20,6 +20,7 @@ from cloud_sync.wire import STREAMS, ZERO_HASH, record_hash
 from edge.ports import StoredRecord, StreamHead
 
 GATEWAY = "gw-1"
+POLL_INTERVAL_S = 0.01
 
 AMQTT_SCRIPT = """
 import asyncio, logging, sys
@@ -187,6 +188,6 @@ def comes_true() -> Callable[..., Coroutine[Any, Any, None]]:
     async def wait(condition: Callable[[], object], within_s: float = 20.0) -> None:
         async with asyncio.timeout(within_s):
             while not condition():
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(POLL_INTERVAL_S)
 
     return wait

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ class ScriptedBroker:
     def __init__(self, connack: bytes = CONNACK_ACCEPTED, granted: int = 1, confirms: bool = False) -> None:
         self.connects = 0
         self.disconnects = 0
+        self.open_connections = 0
         self.published: list[bytes] = []
         self.writer: asyncio.StreamWriter | None = None
         self._connack = connack
@@ -33,11 +35,13 @@ class ScriptedBroker:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
+        self.open_connections += 1
         try:
             while True:
                 kind, body = await self._packet(reader)
                 self._answer(kind, body, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
+            self.open_connections -= 1
             writer.close()
 
     async def _packet(self, reader: asyncio.StreamReader) -> tuple[int, bytes]:
@@ -222,6 +226,35 @@ def test_broker_that_never_answers_is_given_up(run_async: Any, comes_true: Any) 
         task = asyncio.create_task(transport.run(listener))
         await comes_true(lambda: listener.is_connected)
         assert (mute.connects, good.connects) == (1, 1)
+        await stop(task)
+
+    run_async(scenario())
+
+
+def test_client_that_connects_after_it_was_given_up_does_not_stay(
+    run_async: Any, comes_true: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its successor's client id: beside it, each would throw the other out."""
+    real_connect, released = mqtt.Client.connect, threading.Event()
+    calls: list[mqtt.Client] = []
+
+    def slow_at_first(client: mqtt.Client, *arguments: Any) -> Any:
+        calls.append(client)
+        if len(calls) == 1:
+            released.wait(20.0)
+        return real_connect(client, *arguments)
+
+    monkeypatch.setattr(mqtt.Client, "connect", slow_at_first)
+
+    async def scenario() -> None:
+        good = ScriptedBroker()
+        transport, listener = transport_for(await good.start(), connect_timeout_seconds=0.2), Listener()
+        task = asyncio.create_task(transport.run(listener))
+        await comes_true(lambda: listener.is_connected)
+        released.set()
+        await comes_true(lambda: good.connects == 2 and good.open_connections == 1)
+        assert listener.is_connected
+        assert (listener.connects, listener.reasons) == (1, [])
         await stop(task)
 
     run_async(scenario())

@@ -29,6 +29,7 @@ from edge.agent.cloud_link import CloudLink
 
 GATEWAY = "gw-1"
 PAUSE_SECONDS_MAX = 0.2
+POLL_INTERVAL_S = 0.02
 
 
 class Gateway:
@@ -114,7 +115,7 @@ async def becomes(ask: Callable[[], Any], wanted: Any) -> None:
     """Asks until the answer is the wanted one."""
     async with asyncio.timeout(20):
         while await ask() != wanted:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
 
 def test_street_pays_and_is_charged_and_both_sides_agree_to_the_nano(

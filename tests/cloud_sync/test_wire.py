@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import tracemalloc
 import zlib
 
 import msgspec
@@ -131,6 +132,19 @@ def test_message_against_the_contract_is_refused_with_its_reason(payload: bytes,
     with pytest.raises(WireError) as refused:
         wire.decode_batch(payload, GATEWAY, "led")
     assert refused.value.reason == reason
+
+
+def test_bomb_is_refused_without_being_unpacked() -> None:
+    bomb = b"\1" + zlib.compress(bytes(64 * wire.TEXT_BYTES_MAX))
+    assert len(bomb) < wire.PAYLOAD_BYTES_MAX
+    tracemalloc.start()
+    try:
+        with pytest.raises(WireError, match="size"):
+            wire.unpack_text(bomb)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 4 * wire.TEXT_BYTES_MAX
 
 
 def test_reading_record_travels_alone() -> None:

@@ -1,6 +1,7 @@
 """edge.core.notices by the worked examples of 7+0+3 (ids 703-*), and around them."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,9 @@ PURE = Policy(daily_energy_default_wh=10_000, cut_reading_age_s_max=3600)  # typ
 ADMIN = {"ReadingsRecorded", "RegisterFrozen", "AccountOpened", "NoticeDelivered", "LocalReasonCleared"}
 
 
-def run_days(site, at, policy: Policy, until: str, step_s: int = 1800, daily_wh: int = 10_000, protected: bool = False):
+def run_days(
+    site: Any, at: Any, policy: Policy, until: str, step_s: int = 1800, daily_wh: int = 10_000, protected: bool = False
+) -> Any:
     """10 kWh a day from 1 April 2024, 60.00 on the account; receipts at once. Returns (time, event) pairs."""
     start, end = at("2024-04-01T00:00"), at(until)
     site.open(start, 0, 60 * NANO, policy, protected=protected)
@@ -30,7 +33,7 @@ def run_days(site, at, policy: Policy, until: str, step_s: int = 1800, daily_wh:
     return [(event.at, named(event)) for event in site.events if type(event).__name__ not in ADMIN]
 
 
-def named(event) -> str:
+def named(event: Any) -> str:
     if isinstance(event, ev.NoticeRaised):
         return f"notice_{event.number}"
     if isinstance(event, ev.DisconnectControlChanged):
@@ -40,7 +43,7 @@ def named(event) -> str:
     return type(event).__name__
 
 
-def test_703_pure(site, at) -> None:
+def test_703_pure_notices_and_cut_come_in_order(site: Any, at: Any) -> None:
     happened = run_days(site, at, PURE, "2024-04-17T00:00")
     # The example evaluates at the freezes only; live evaluation raises the notices within the day before.
     assert [name for _, name in happened] == ["notice_1", "notice_2", "notice_3", "cut"]
@@ -51,7 +54,7 @@ def test_703_pure(site, at) -> None:
     assert third == cut - 1800
 
 
-def test_703_freezes_hold_the_figures_of_the_example(site, at) -> None:
+def test_703_freezes_hold_the_figures_of_the_example(site: Any, at: Any) -> None:
     run_days(site, at, PURE, "2024-04-14T00:00")
     frozen = {event.at: event for event in site.events if isinstance(event, ev.RegisterFrozen)}
     for day, estimate, live in ((2, 5_100_000_000, 54_900_000_000), (12, 56_100_000_000, 3_900_000_000)):
@@ -64,14 +67,16 @@ def test_703_freezes_hold_the_figures_of_the_example(site, at) -> None:
     ("freeze_day", "reserve_nano"),
     [(2, 35_700_000_000), (11, 35_700_000_000), (12, 36_200_000_000), (13, 36_700_000_000), (14, 37_200_000_000)],
 )
-def test_703_reserve_is_priced_from_the_present_block_position(site, at, freeze_day: int, reserve_nano: int) -> None:
+def test_703_reserve_is_priced_from_the_present_block_position(
+    site: Any, at: Any, freeze_day: int, reserve_nano: int
+) -> None:
     start, freeze = at("2024-04-01T00:00"), at(f"2024-04-{freeze_day:02}T00:00")
     site.open(start, 0, 60 * NANO, replace(PURE, grace_hours=10_000))
     site.round(freeze, (freeze_day - 1) * 10_000, power_w_max=20_000)
     assert site.last.figures["A01"].reserve_nano == reserve_nano
 
 
-def test_703_windows(site, at) -> None:
+def test_703_windows_move_notices_and_cut_to_the_next_open_hour(site: Any, at: Any) -> None:
     policy = replace(
         PURE,
         evaluate_at="06:00",
@@ -82,18 +87,20 @@ def test_703_windows(site, at) -> None:
     assert [name for _, name in happened] == ["notice_1", "notice_2", "notice_3", "cut"]
     first, second, third, cut = (moment for moment, _ in happened)
     assert (third, cut) == (at("2024-04-16T08:30"), at("2024-04-16T09:00"))
-    assert all(at(f"2024-04-{day:02}T08:00") <= moment <= at(f"2024-04-{day:02}T20:00") for moment, day in
-               ((first, 5), (second, 12)))
+    assert all(
+        at(f"2024-04-{day:02}T08:00") <= moment <= at(f"2024-04-{day:02}T20:00")
+        for moment, day in ((first, 5), (second, 12))
+    )
 
 
-def test_703_protected_gets_notices_and_a_person_but_no_notice_3_and_no_cut(site, at) -> None:
+def test_703_protected_gets_notices_and_a_person_but_no_notice_3_and_no_cut(site: Any, at: Any) -> None:
     happened = run_days(site, at, PURE, "2024-04-20T00:00", protected=True)
     assert [name for _, name in happened] == ["notice_1", "notice_2", "escalate"]
     assert happened[2][0] == happened[1][0] + 72 * 3600
 
 
 @pytest.fixture
-def in_arrears(site, at):
+def in_arrears(site: Any, at: Any) -> Any:
     """Notice 2 handed over on 13 April 2024 at 08:00, balance -16.50, no more use."""
     site.open(at("2024-04-13T00:00"), 0, -16_500_000_000, PURE)
     site.round(at("2024-04-13T08:00"), 0)
@@ -101,7 +108,7 @@ def in_arrears(site, at):
     return site
 
 
-def test_703_pay_in_time_stops_the_clock_at_exactly_zero(in_arrears, at) -> None:
+def test_703_pay_in_time_stops_the_clock_at_exactly_zero(in_arrears: Any, at: Any) -> None:
     in_arrears.round(at("2024-04-16T07:30"), 0)
     in_arrears.receipt(at("2024-04-16T07:30"), 3)
     in_arrears.pay(at("2024-04-16T07:59"), 16_500_000_000)
@@ -115,7 +122,7 @@ def test_703_pay_in_time_stops_the_clock_at_exactly_zero(in_arrears, at) -> None
     assert fresh.grace_clock is None
 
 
-def test_703_part_payment_does_not_restart_the_clock(in_arrears, at) -> None:
+def test_703_part_payment_does_not_restart_the_clock(in_arrears: Any, at: Any) -> None:
     in_arrears.pay(at("2024-04-15T10:00"), 5_000_000_000)
     in_arrears.round(at("2024-04-16T07:30"), 0)
     in_arrears.receipt(at("2024-04-16T07:30"), 3)
@@ -125,7 +132,7 @@ def test_703_part_payment_does_not_restart_the_clock(in_arrears, at) -> None:
     assert named(in_arrears.events[-1]) == "cut"
 
 
-def test_notice_jump_merges_notice_1_into_notice_2(site, at) -> None:
+def test_notice_jump_merges_notice_1_into_notice_2(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 50 * NANO, PURE)
     site.round(at("2024-04-08T00:00"), 0)
     site.round(at("2024-04-12T00:00"), 110_000)
@@ -133,7 +140,7 @@ def test_notice_jump_merges_notice_1_into_notice_2(site, at) -> None:
     assert raised == [2]
 
 
-def test_notice_2_starts_the_clock_at_its_receipt_not_before(site, at) -> None:
+def test_notice_2_starts_the_clock_at_its_receipt_not_before(site: Any, at: Any) -> None:
     site.open(at("2024-04-13T00:00"), 0, -1 * NANO, PURE)
     site.round(at("2024-04-13T08:00"), 0)
     site.round(at("2024-04-20T08:00"), 0)
@@ -143,7 +150,7 @@ def test_notice_2_starts_the_clock_at_its_receipt_not_before(site, at) -> None:
     assert "DisconnectControlChanged" not in site.names()
 
 
-def test_notice_3_handed_over_late_moves_the_cut(in_arrears, at) -> None:
+def test_notice_3_handed_over_late_moves_the_cut(in_arrears: Any, at: Any) -> None:
     in_arrears.round(at("2024-04-16T07:30"), 0)
     in_arrears.round(at("2024-04-16T12:00"), 0)
     in_arrears.receipt(at("2024-04-16T12:00"), 3)
@@ -153,7 +160,7 @@ def test_notice_3_handed_over_late_moves_the_cut(in_arrears, at) -> None:
     assert named(in_arrears.events[-1]) == "cut"
 
 
-def test_703_clock_set_back_does_not_cut_early(in_arrears, at) -> None:
+def test_703_clock_set_back_does_not_cut_early(in_arrears: Any, at: Any) -> None:
     # 60 h have passed by monotonic time when the wall is set back 43 h.
     in_arrears.round(at("2024-04-15T20:00"), 0)
     in_arrears.elapsed_offset_s = 43 * 3600
@@ -162,7 +169,7 @@ def test_703_clock_set_back_does_not_cut_early(in_arrears, at) -> None:
     assert "DisconnectControlChanged" not in in_arrears.names()
 
 
-def test_clock_set_forward_does_not_cut_early(in_arrears, at) -> None:
+def test_clock_set_forward_does_not_cut_early(in_arrears: Any, at: Any) -> None:
     in_arrears.elapsed_offset_s = -40 * 86_400
     in_arrears.round(at("2024-05-23T20:00"), 0)  # the wall says 40 days, the boot says 12 h
     in_arrears.round(at("2024-05-23T21:00"), 0)
@@ -183,7 +190,7 @@ def test_time_across_boots_counts_only_between_trusted_clocks() -> None:
     assert believed_seconds(before, clock(500, "two", ClockQuality.NTP)) == 0
 
 
-def test_a_power_cut_with_a_dead_clock_adds_nothing_to_the_grace(in_arrears, at) -> None:
+def test_a_power_cut_with_a_dead_clock_adds_nothing_to_the_grace(in_arrears: Any, at: Any) -> None:
     in_arrears.round(at("2024-04-14T08:00"), 0)
     in_arrears.boot_id, in_arrears.quality = "boot-2", ClockQuality.UNSET
     in_arrears.elapsed_offset_s = at("2024-01-01T00:00") - at("1970-01-02T00:00") + 100

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import reduce
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,21 +21,21 @@ NANO = 1_000_000_000
 NEVER = replace(Policy(), reserve_days=0, grace_hours=10**6)
 
 
-def of(events, kind) -> list:
+def of(events: Any, kind: Any) -> list[Any]:
     return [event for event in events if isinstance(event, kind)]
 
 
 # --- the balance ------------------------------------------------------------------------------
 
 
-def test_presettle_basic_live_balance_runs_from_the_issue_reading(site, at) -> None:
+def test_presettle_basic_live_balance_runs_from_the_issue_reading(site: Any, at: Any) -> None:
     site.open(at("2024-04-01T00:00"), 12_345_670, 100 * NANO, NEVER)
     site.round(at("2024-04-06T00:00"), 12_401_230)
     figures = site.last.figures["A01"]
     assert (figures.estimate_nano, figures.live_nano) == (28_335_600_000, 71_664_400_000)
 
 
-def test_settle_replaces_estimate_the_balance_is_the_same_before_and_after(site, at) -> None:
+def test_settle_replaces_estimate_the_balance_is_the_same_before_and_after(site: Any, at: Any) -> None:
     site.open(at("2024-04-01T00:00"), 5_000_000, 200 * NANO, NEVER)
     site.round(at("2024-04-30T23:59:59"), 5_300_000)
     assert site.last.figures["A01"].live_nano == 30_500_000_000
@@ -43,12 +44,12 @@ def test_settle_replaces_estimate_the_balance_is_the_same_before_and_after(site,
     account = site.state.accounts["A01"]
     assert (bill.bill_minor, bill.energy_wh, bill.days) == (16_950, 300_000, 30)
     assert (account.money_nano, account.estimate_nano) == (30_500_000_000, 0)
-    assert account.issue == Register(at("2024-05-01T00:00"), 5_300_000)
+    assert account.issue == Register(at("2024-05-01T00:00"), WattHours(5_300_000))
     assert site.last.figures["A01"].live_nano == 30_500_000_000
     assert of(events, ev.RoundingPosted) == []
 
 
-def test_hlj_telescoping_the_bill_is_rounded_once_and_rounding_is_its_own_line(site, at) -> None:
+def test_hlj_telescoping_the_bill_is_rounded_once_and_rounding_is_its_own_line(site: Any, at: Any) -> None:
     start = at("2024-04-01T00:00")
     site.open(start, 0, 0, NEVER)
     for day in range(1, 31):
@@ -61,7 +62,7 @@ def test_hlj_telescoping_the_bill_is_rounded_once_and_rounding_is_its_own_line(s
 
 
 @pytest.mark.parametrize(("issue_day", "billed"), [(0, "2024-05-01T00:00"), (15, "2024-04-16T00:00")])
-def test_the_bill_is_issued_at_the_end_of_the_policys_day(site, at, issue_day: int, billed: str) -> None:
+def test_the_bill_is_issued_at_the_end_of_the_policys_day(site: Any, at: Any, issue_day: int, billed: str) -> None:
     start = at("2024-04-10T00:00")
     site.open(start, 0, 0, replace(NEVER, issue_day=issue_day))
     for day in range(1, 30):
@@ -69,7 +70,7 @@ def test_the_bill_is_issued_at_the_end_of_the_policys_day(site, at, issue_day: i
     assert [event.at for event in of(site.events, ev.BillIssued)] == [at(billed)]
 
 
-def test_blocks_run_on_regardless_of_the_issue_and_start_anew_with_the_month(site, at) -> None:
+def test_blocks_run_on_regardless_of_the_issue_and_start_anew_with_the_month(site: Any, at: Any) -> None:
     site.open(at("2024-04-10T00:00"), 0, 0, replace(NEVER, issue_day=15))
     site.round(at("2024-04-15T12:00"), 160_000)
     site.round(at("2024-04-16T00:00"), 160_000)
@@ -84,7 +85,7 @@ def test_blocks_run_on_regardless_of_the_issue_and_start_anew_with_the_month(sit
 # --- midnight -----------------------------------------------------------------------------------
 
 
-def test_freeze_interpolated_between_the_samples_around_midnight(site, at) -> None:
+def test_freeze_interpolated_between_the_samples_around_midnight(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T12:00"), 1_070_000, 0, NEVER)
     site.round(at("2024-04-08T23:50"), 1_079_800)
     events = site.round(at("2024-04-09T00:10"), 1_080_200)
@@ -92,14 +93,14 @@ def test_freeze_interpolated_between_the_samples_around_midnight(site, at) -> No
     assert (frozen.at, frozen.register_wh, frozen.quality) == (at("2024-04-09T00:00"), 1_080_000, "interpolated")
 
 
-def test_the_sample_before_midnight_is_used_although_it_was_never_recorded(site, at) -> None:
+def test_the_sample_before_midnight_is_used_although_it_was_never_recorded(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T23:30"), 1000, 0, NEVER)
     before = Register(UnixSeconds(at("2024-04-08T23:59:30")), WattHours(1500))
     (frozen,) = of(site.round(at("2024-04-09T00:14"), 1600, before=before), ev.RegisterFrozen)
     assert (frozen.register_wh, frozen.quality) == (1500, "gateway_sample")
 
 
-def test_an_outage_of_days_freezes_every_midnight_of_it(site, at) -> None:
+def test_an_outage_of_days_freezes_every_midnight_of_it(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
     events = site.round(at("2024-04-11T00:00"), 3000)
     frozen = of(events, ev.RegisterFrozen)
@@ -107,7 +108,7 @@ def test_an_outage_of_days_freezes_every_midnight_of_it(site, at) -> None:
     assert [event.register_wh for event in frozen] == [1000, 2000, 3000]
 
 
-def test_energy_is_never_lost_at_a_freeze_wherever_the_samples_fall(site, at) -> None:
+def test_energy_is_never_lost_at_a_freeze_wherever_the_samples_fall(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
     register = 0
     for step in range(1, 200):
@@ -121,7 +122,7 @@ def test_energy_is_never_lost_at_a_freeze_wherever_the_samples_fall(site, at) ->
 # --- what the register may do ----------------------------------------------------------------------
 
 
-def test_a_falling_register_charges_and_refunds_nothing_and_is_held(site, at) -> None:
+def test_a_falling_register_charges_and_refunds_nothing_and_is_held(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 12_345_670, 5 * NANO, NEVER)
     site.round(at("2024-04-08T01:00"), 12_345_670)
     events = site.round(at("2024-04-08T02:00"), 12_340_000, confirmed=True)
@@ -133,20 +134,20 @@ def test_a_falling_register_charges_and_refunds_nothing_and_is_held(site, at) ->
     assert site.state.accounts["A01"].estimate_nano == 10 * 510_000
 
 
-def test_an_unconfirmed_fall_is_only_not_believed(site, at) -> None:
+def test_an_unconfirmed_fall_is_only_not_believed(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 1000, 0, NEVER)
     assert of(site.round(at("2024-04-08T01:00"), 900), ev.HoldRaised) == []
     assert site.state.accounts["A01"].recorded.register_wh == 1000
 
 
-def test_more_than_physics_allows_is_held_and_not_charged(site, at) -> None:
+def test_more_than_physics_allows_is_held_and_not_charged(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
     events = site.round(at("2024-04-08T01:00"), 25_000, confirmed=True, power_w_max=20_000)
     assert of(events, ev.HoldRaised)[0].reason == "register_jump"
     assert site.state.accounts["A01"].estimate_nano == 0
 
 
-def test_a_person_accepts_a_held_register_and_the_gap_is_not_charged(site, at) -> None:
+def test_a_person_accepts_a_held_register_and_the_gap_is_not_charged(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 5000, 0, NEVER)
     site.round(at("2024-04-08T01:00"), 100, confirmed=True)
     clock = site.clock(at("2024-04-08T02:00"))
@@ -156,7 +157,7 @@ def test_a_person_accepts_a_held_register_and_the_gap_is_not_charged(site, at) -
     assert site.state.accounts["A01"].estimate_nano == 50 * 510_000
 
 
-def test_reg_rollover_goes_on_where_the_meter_starts_over(site, at) -> None:
+def test_reg_rollover_goes_on_where_the_meter_starts_over(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 999_995_100, 0, NEVER)
     site.round(at("2024-04-09T00:00"), 3_250, power_w_max=400_000 // 24, modulus_wh=1_000_000_000)
     account = site.state.accounts["A01"]
@@ -171,16 +172,18 @@ def test_reg_rollover_goes_on_where_the_meter_starts_over(site, at) -> None:
 
 @pytest.mark.parametrize("quality", [ClockQuality.UNSET, ClockQuality.FLOOR])
 @pytest.mark.parametrize("wall", ["1970-01-01T08:00", "2106-02-07T00:00"])
-def test_an_untrusted_clock_charges_the_energy_and_passes_no_midnight(site, at, quality, wall) -> None:
+def test_an_untrusted_clock_charges_the_energy_and_passes_no_midnight(
+    site: Any, at: Any, quality: Any, wall: Any
+) -> None:
     site.open(at("2024-04-08T12:00"), 0, 0, NEVER)
     site.quality = quality
     events = site.round(at(wall), 700)
     assert of(events, ev.RegisterFrozen) == []
-    assert site.state.accounts["A01"].recorded == Register(at("2024-04-08T12:00"), 700)
+    assert site.state.accounts["A01"].recorded == Register(at("2024-04-08T12:00"), WattHours(700))
     assert site.state.accounts["A01"].estimate_nano == 700 * 510_000
 
 
-def test_a_clock_set_back_forty_days_charges_every_watt_hour_once(site, at) -> None:
+def test_a_clock_set_back_forty_days_charges_every_watt_hour_once(site: Any, at: Any) -> None:
     site.open(at("2024-05-08T12:00"), 0, 0, NEVER)
     site.round(at("2024-05-20T12:00"), 10_000)
     site.round(at("2024-04-10T12:00"), 11_000)
@@ -192,7 +195,7 @@ def test_a_clock_set_back_forty_days_charges_every_watt_hour_once(site, at) -> N
 # --- money -------------------------------------------------------------------------------------------
 
 
-def test_pay_duplicate_the_payment_id_is_the_key(site, at) -> None:
+def test_pay_duplicate_the_payment_id_is_the_key(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, -3 * NANO, NEVER)
     now = at("2024-04-08T01:00")
     results = [site.pay(now, 20 * NANO, name) for name in ("tx-77", "tx-77", "tx-78")]
@@ -201,7 +204,7 @@ def test_pay_duplicate_the_payment_id_is_the_key(site, at) -> None:
     assert site.state.accounts["A01"].money_nano == 37 * NANO
 
 
-def test_a_cid_that_was_answered_leads_to_nothing_more(site, at) -> None:
+def test_a_cid_that_was_answered_leads_to_nothing_more(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
     now = at("2024-04-08T01:00")
     assert site.pay(now, NANO, "tx-1", cid="c-1")
@@ -209,7 +212,7 @@ def test_a_cid_that_was_answered_leads_to_nothing_more(site, at) -> None:
     assert site.state.applied == {"c-1": "applied"}
 
 
-def test_one_payment_id_under_two_cids_is_refused_with_a_stored_result(site, at) -> None:
+def test_one_payment_id_under_two_cids_is_refused_with_a_stored_result(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
     now = at("2024-04-08T01:00")
     site.pay(now, NANO, "tx-1", cid="c-1")
@@ -227,19 +230,19 @@ def test_one_payment_id_under_two_cids_is_refused_with_a_stored_result(site, at)
         ("A01", Policy().payment_nano_max + 1, "above_limit"),
     ],
 )
-def test_limits_refuse_and_never_clip(site, at, account_id, amount_nano, reason) -> None:
+def test_limits_refuse_and_never_clip(site: Any, at: Any, account_id: Any, amount_nano: Any, reason: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
     events = site.pay(at("2024-04-08T01:00"), amount_nano, account_id=account_id)
     assert [event.reason for event in of(events, ev.PaymentRefused)] == [reason]
     assert site.state.accounts["A01"].money_nano == 0
 
 
-def test_the_limit_itself_is_allowed(site, at) -> None:
+def test_the_limit_itself_is_allowed(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
     assert of(site.pay(at("2024-04-08T01:00"), Policy().payment_nano_max), ev.PaymentApplied)
 
 
-def test_a_reversal_takes_the_money_back_and_cuts_nothing(site, at) -> None:
+def test_a_reversal_takes_the_money_back_and_cuts_nothing(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, Policy())
     now = at("2024-04-08T01:00")
     site.pay(now, 10 * NANO, "tx-1")
@@ -255,7 +258,7 @@ def test_a_reversal_takes_the_money_back_and_cuts_nothing(site, at) -> None:
 
 
 @pytest.fixture
-def cut(site, at):
+def cut(site: Any, at: Any) -> Any:
     """Cut at 08:00 on 16 April with 10.00 owed."""
     site.open(at("2024-04-13T00:00"), 0, -10 * NANO, Policy())
     for moment, number in (("2024-04-13T07:00", 2), ("2024-04-16T07:00", 3)):
@@ -266,12 +269,12 @@ def cut(site, at):
     return site
 
 
-def wanted(site) -> bool:
+def wanted(site: Any) -> bool:
     (effect,) = [effect for effect in site.last.effects if isinstance(effect, SetOutputState)]
     return effect.connected
 
 
-def test_the_wish_is_repeated_every_round_and_follows_the_control_state(cut, at) -> None:
+def test_the_wish_is_repeated_every_round_and_follows_the_control_state(cut: Any, at: Any) -> None:
     assert wanted(cut) is False
     cut.round(at("2024-04-16T09:00"), 0)
     assert wanted(cut) is False
@@ -280,12 +283,12 @@ def test_the_wish_is_repeated_every_round_and_follows_the_control_state(cut, at)
 
 
 @pytest.mark.parametrize(("amount", "restored"), [(10 * NANO - 1, False), (10 * NANO, True)])
-def test_zero_is_enough_and_a_nano_less_is_not(cut, at, amount: int, restored: bool) -> None:
+def test_zero_is_enough_and_a_nano_less_is_not(cut: Any, at: Any, amount: int, restored: bool) -> None:
     cut.pay(at("2024-04-16T09:00"), amount)
     assert wanted(cut) is restored
 
 
-def test_energy_since_the_freeze_counts_before_a_restore(cut, at) -> None:
+def test_energy_since_the_freeze_counts_before_a_restore(cut: Any, at: Any) -> None:
     now = at("2024-04-16T09:00")
     cut.pay(now, 10 * NANO, sample=cut.sample(now, 10))
     assert wanted(cut) is False
@@ -293,7 +296,7 @@ def test_energy_since_the_freeze_counts_before_a_restore(cut, at) -> None:
     assert wanted(cut) is True
 
 
-def test_a_top_up_does_not_undo_an_operators_cut(cut, at) -> None:
+def test_a_top_up_does_not_undo_an_operators_cut(cut: Any, at: Any) -> None:
     now = at("2024-04-16T09:00")
     cut.do(cmd.SwitchSupply(cut.clock(now), "A01", Trigger.REMOTE_DISCONNECT, "operator", "c-1", 1))
     cut.pay(now + 60, 500 * NANO)
@@ -304,7 +307,7 @@ def test_a_top_up_does_not_undo_an_operators_cut(cut, at) -> None:
     assert wanted(cut) is True
 
 
-def test_an_operators_restore_leaves_an_unpaid_cut_in_force(cut, at) -> None:
+def test_an_operators_restore_leaves_an_unpaid_cut_in_force(cut: Any, at: Any) -> None:
     now = at("2024-04-16T09:00")
     cut.do(cmd.SwitchSupply(cut.clock(now), "A01", Trigger.REMOTE_DISCONNECT, "operator", "c-1", 1))
     cut.do(cmd.SwitchSupply(cut.clock(now), "A01", Trigger.REMOTE_RECONNECT, "operator", "c-2", 2))
@@ -313,7 +316,7 @@ def test_an_operators_restore_leaves_an_unpaid_cut_in_force(cut, at) -> None:
     assert wanted(cut) is False
 
 
-def test_a_key_press_never_reconnects_an_unpaid_customer(cut, at) -> None:
+def test_a_key_press_never_reconnects_an_unpaid_customer(cut: Any, at: Any) -> None:
     cut.do(cmd.SwitchSupply(cut.clock(at("2024-04-16T09:00")), "A01", Trigger.MANUAL_RECONNECT, "key"))
     assert wanted(cut) is False
 
@@ -327,7 +330,9 @@ def test_a_key_press_never_reconnects_an_unpaid_customer(cut, at) -> None:
         ({"trigger": Trigger.REMOTE_RECONNECT}, "no_transition"),
     ],
 )
-def test_remote_orders_are_refused_with_their_reason_as_stored_result(site, at, change, reason) -> None:
+def test_remote_orders_are_refused_with_their_reason_as_stored_result(
+    site: Any, at: Any, change: Any, reason: Any
+) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
     clock = site.clock(at("2024-04-08T01:00"))
     order = cmd.SwitchSupply(clock, "A01", Trigger.REMOTE_DISCONNECT, "operator", "c-1", 1)
@@ -337,7 +342,7 @@ def test_remote_orders_are_refused_with_their_reason_as_stored_result(site, at, 
     assert site.state.accounts["A01"].control_state is ControlState.CONNECTED
 
 
-def test_an_expirable_order_is_refused_while_the_clock_is_not_trusted(site, at) -> None:
+def test_an_expirable_order_is_refused_while_the_clock_is_not_trusted(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
     site.quality = ClockQuality.UNSET
     clock = site.clock(at("2024-04-08T01:00"))
@@ -346,7 +351,7 @@ def test_an_expirable_order_is_refused_while_the_clock_is_not_trusted(site, at) 
 
 
 @pytest.mark.parametrize("protects", ["protected", "keep_supply"])
-def test_protected_and_kept_supply_refuse_an_operators_cut(site, at, protects) -> None:
+def test_protected_and_kept_supply_refuse_an_operators_cut(site: Any, at: Any, protects: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER, protected=protects == "protected")
     clock = site.clock(at("2024-04-08T01:00"))
     if protects == "keep_supply":
@@ -356,7 +361,7 @@ def test_protected_and_kept_supply_refuse_an_operators_cut(site, at, protects) -
     assert wanted(site) is True
 
 
-def test_a_payment_never_cuts_even_when_the_cut_is_due(site, at) -> None:
+def test_a_payment_never_cuts_even_when_the_cut_is_due(site: Any, at: Any) -> None:
     site.open(at("2024-04-13T00:00"), 0, -10 * NANO, Policy())
     for moment, number in (("2024-04-13T07:00", 2), ("2024-04-16T07:00", 3)):
         site.round(at(moment), 0)
@@ -366,7 +371,7 @@ def test_a_payment_never_cuts_even_when_the_cut_is_due(site, at) -> None:
     assert of(events, ev.DisconnectControlChanged) == []
 
 
-def test_a_relay_read_back_is_an_event_only_when_it_changes(site, at) -> None:
+def test_a_relay_read_back_is_an_event_only_when_it_changes(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
     clock = site.clock(at("2024-04-08T01:00"))
     seen = [site.do(cmd.ObserveOutputState(clock, "A01", closed)) for closed in (True, True, False)]
@@ -377,7 +382,7 @@ def test_a_relay_read_back_is_an_event_only_when_it_changes(site, at) -> None:
 # --- tariffs -------------------------------------------------------------------------------------------
 
 
-def test_tariff_change_mid_month_keeps_the_block_position(make_site, document, at) -> None:
+def test_tariff_change_mid_month_keeps_the_block_position(make_site: Any, document: Any, at: Any) -> None:
     dearer = {"base_by_period": {"all": "0.02"}, "adder_by_block": ["0.51", "0.56", "0.81"]}
     site = make_site(document(), document(version=2, prices=dearer))
     site.open(at("2024-04-01T00:00"), 1_000_000, 0, NEVER)
@@ -394,7 +399,7 @@ def test_tariff_change_mid_month_keeps_the_block_position(make_site, document, a
     assert bill.amount_nano == 93_900_000_000
 
 
-def test_a_change_between_two_readings_splits_the_energy_by_seconds(make_site, document, at) -> None:
+def test_a_change_between_two_readings_splits_the_energy_by_seconds(make_site: Any, document: Any, at: Any) -> None:
     dearer = {"base_by_period": {"all": "0.02"}, "adder_by_block": ["0.51", "0.56", "0.81"]}
     site = make_site(document(), document(version=2, prices=dearer))
     site.open(at("2024-04-15T06:00"), 0, 0, NEVER)
@@ -407,14 +412,14 @@ def test_a_change_between_two_readings_splits_the_energy_by_seconds(make_site, d
     assert site.state.accounts["A01"].estimate_nano == 4_000 * 510_000 + 2_000 * 530_000
 
 
-def test_an_unknown_tariff_is_not_scheduled(site, at) -> None:
+def test_an_unknown_tariff_is_not_scheduled(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
     clock = site.clock(at("2024-04-08T01:00"))
     events = site.do(cmd.ScheduleTariff(clock, "cn-hlj@9", clock.at, cid="c-1"))
     assert of(events, ev.OrderRefused)[0].reason == "unknown_tariff"
 
 
-def test_a_tariff_does_not_take_effect_before_it_is_valid(make_site, document, at) -> None:
+def test_a_tariff_does_not_take_effect_before_it_is_valid(make_site: Any, document: Any, at: Any) -> None:
     site = make_site(document(), document(version=2, valid_from="2024-07-01"))
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
     clock = site.clock(at("2024-04-08T01:00"))
@@ -424,7 +429,7 @@ def test_a_tariff_does_not_take_effect_before_it_is_valid(make_site, document, a
     assert of(site.do(cmd.ScheduleTariff(clock, "cn-hlj@2", UnixSeconds(at("2024-07-01")), cid="c-2")), ev.OrderApplied)
 
 
-def test_no_account_is_opened_before_its_tariff_is_valid(make_site, document, at) -> None:
+def test_no_account_is_opened_before_its_tariff_is_valid(make_site: Any, document: Any, at: Any) -> None:
     site = make_site(document(valid_from="2024-04-09"))
     assert site.open(at("2024-04-08T23:59")) == []
     assert site.open(at("2024-04-09T00:00"))
@@ -446,7 +451,7 @@ MOVES = st.lists(
 )
 
 
-def play(site, at, moves) -> None:
+def play(site: Any, at: Any, moves: Any) -> None:
     now, register = at("2024-03-28T10:00"), 1000
     site.open(now, register, 20 * NANO, replace(Policy(), grace_hours=20))
     for index, (kind, first, second) in enumerate(moves):
@@ -475,7 +480,7 @@ def play(site, at, moves) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(moves=MOVES)
-def test_replay_gives_the_same_state_to_the_bit(make_site, document, at, moves) -> None:
+def test_replay_gives_the_same_state_to_the_bit(make_site: Any, document: Any, at: Any, moves: Any) -> None:
     site = make_site(document())
     play(site, at, moves)
     assert reduce(apply, site.events, State()) == site.state
@@ -483,7 +488,9 @@ def test_replay_gives_the_same_state_to_the_bit(make_site, document, at, moves) 
 
 @settings(max_examples=100, deadline=None)
 @given(moves=MOVES)
-def test_money_is_conserved_and_every_watt_hour_is_charged_once(make_site, document, at, moves) -> None:
+def test_money_is_conserved_and_every_watt_hour_is_charged_once(
+    make_site: Any, document: Any, at: Any, moves: Any
+) -> None:
     site = make_site(document())
     play(site, at, moves)
     account = site.state.accounts["A01"]
@@ -502,7 +509,9 @@ def test_money_is_conserved_and_every_watt_hour_is_charged_once(make_site, docum
 
 @settings(max_examples=100, deadline=None)
 @given(moves=MOVES)
-def test_nobody_is_cut_locally_with_credit_and_no_cut_comes_before_its_grace(make_site, document, at, moves) -> None:
+def test_nobody_is_cut_locally_with_credit_and_no_cut_comes_before_its_grace(
+    make_site: Any, document: Any, at: Any, moves: Any
+) -> None:
     site = make_site(document())
     play(site, at, moves)
     for event in of(site.events, ev.DisconnectControlChanged):

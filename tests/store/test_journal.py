@@ -88,9 +88,9 @@ def test_replay_gives_what_was_appended_in_the_order_it_was(store: Any) -> None:
 def test_heads_and_reading_tell_what_was_committed(store: Any, run_async: Run) -> None:
     async def scenario() -> None:
         journal = store.open()
-        assert {stream: (head.seq, head.hash) for stream, head in journal.heads().items()} == {
-            stream: (0, NO_HASH) for stream in ("led", "res", "evt", "rdg")
-        }
+        assert {stream: (head.seq, head.hash) for stream, head in journal.heads().items()} == dict.fromkeys(
+            ("led", "res", "evt", "rdg"), (0, NO_HASH)
+        )
         records = await journal.append([led(number) for number in range(1, 6)])
         assert journal.heads()["led"].seq == 5
         assert journal.heads()["led"].hash == records[-1].hash
@@ -267,7 +267,7 @@ def test_commit_without_anything_new_writes_nothing(store: Any, run_async: Run) 
 
 
 def test_acknowledgement_during_a_commit_is_not_lost(store: Any, run_async: Run) -> None:
-    async def scenario() -> int:
+    async def scenario() -> Any:
         journal = store.open()
         await journal.append([led(1), led(2)])
         reached, release = threading.Event(), threading.Event()
@@ -461,13 +461,13 @@ def test_bit_that_flipped_in_a_record_is_noticed(written: Written, column: str, 
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=4000)
+@settings(max_examples=200)
 def test_bit_that_flipped_anywhere_in_the_file_gives_the_same_records_or_an_error(
     written: Written, place: float, bit: int
 ) -> None:
     damaged = bytearray(written.image)
     damaged[int(place * len(damaged))] ^= 1 << bit
-    written.restore(damaged)
+    written.restore(bytes(damaged))
     with suppress(JournalError), opened(written.store) as journal:
         assert list(journal.replay()) == written.records
         assert [head.seq for head in journal.heads().values()] == [8, 0, 8, 0]
@@ -502,5 +502,3 @@ def test_replay_stops_where_the_chain_breaks(store: Any, statement: str) -> None
     journal = store.open()
     with pytest.raises(JournalError):
         list(journal.replay())
-
-
