@@ -40,7 +40,7 @@ class AccountingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     round_interval_ms: Annotated[int, Meta(ge=20, le=60_000)] = 5_000
     slot_minutes: Annotated[int, Meta(ge=1, le=1440)] = 15
-    local_display: bool = True  # notices appear on a display on site, which is their receipt
+    local_display: bool = False  # true where a display on site shows notices: that is their receipt
 
 
 class LineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -75,7 +75,7 @@ class Gateway:
     async def run(self) -> None:
         """Looks at the accounts once a round until cancelled. Raises what made the agent unfit to go on."""
         clock = self._clock.read()
-        await self._commission_tariffs(clock)
+        await self._commission(clock)
         start = f"{self.site.software_version} {clock.boot_id}"
         await self.submit(cmd.NoteCondition(clock, "gateway_started", "", start))
         loop = asyncio.get_running_loop()
@@ -148,10 +148,12 @@ class Gateway:
 
     # --- parts of a round ---
 
-    async def _commission_tariffs(self, clock: ClockReading) -> None:
-        """The tariffs of the site book become records, so that replay and the cloud know every price."""
+    async def _commission(self, clock: ClockReading) -> None:
+        """What the site book says becomes records, so that replay and the cloud know every price and term."""
         for key, document in self._documents.items():
             await self.submit(cmd.AcceptTariff(clock, key, document))
+        for facts in self.site.accounts:
+            await self.submit(cmd.ChangeTerms(clock, facts.account_id, facts.policy, facts.protected))
 
     async def _open_accounts(self, clock: ClockReading) -> None:
         if len(self.state.accounts) == len(self._facts):

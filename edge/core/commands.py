@@ -45,6 +45,16 @@ class OpenAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeTerms:
+    """The site book says otherwise than the account: another policy, protected or no longer."""
+
+    received: ClockReading
+    account_id: str
+    policy: Policy
+    protected: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TakeRound:
     """The newest samples of all meters, and what is needed to judge cuts by.
 
@@ -180,6 +190,7 @@ class NoteCondition:
 
 Command = (
     OpenAccount
+    | ChangeTerms
     | TakeRound
     | ApplyPayment
     | ReversePayment

@@ -33,6 +33,17 @@ class AccountOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class TermsChanged:
+    """The account goes on under another policy, or protected, or no longer."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    policy: Policy
+    protected: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentApplied:
     """Money came in under a payment id, which counts once for ever."""
 
@@ -343,6 +354,7 @@ class ConditionNoted:
 
 Event = (
     AccountOpened
+    | TermsChanged
     | PaymentApplied
     | PaymentReversed
     | PaymentRefused

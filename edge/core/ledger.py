@@ -41,6 +41,10 @@ def _account_opened(state: State, event: ev.AccountOpened) -> State:
     return _with(state, account)
 
 
+def _terms_changed(state: State, event: ev.TermsChanged) -> State:
+    return _with(state, replace(state.accounts[event.account], policy=event.policy, protected=event.protected))
+
+
 def _payment_applied(state: State, event: ev.PaymentApplied) -> State:
     account = replace(state.accounts[event.account], money_nano=event.balance_nano)
     return replace(_with(state, account), payments={**state.payments, event.payment_id: event.account})
@@ -217,6 +221,7 @@ def _unchanged(state: State, event: ev.PaymentRefused | ev.ConditionNoted) -> St
 
 _APPLY: Mapping[type, Callable[[State, Any], State]] = {
     ev.AccountOpened: _account_opened,
+    ev.TermsChanged: _terms_changed,
     ev.PaymentApplied: _payment_applied,
     ev.PaymentReversed: _money_moved,
     ev.PaymentRefused: _unchanged,

@@ -273,6 +273,12 @@ def _open_account(turn: Turn, command: cmd.OpenAccount) -> None:
     )
 
 
+def _change_terms(turn: Turn, command: cmd.ChangeTerms) -> None:
+    account = turn.state.accounts.get(command.account_id)
+    if account is not None and (account.policy, account.protected) != (command.policy, command.protected):
+        turn.emit(ev.TermsChanged(command.received.at, command.account_id, command.policy, command.protected))
+
+
 def _apply_payment(turn: Turn, command: cmd.ApplyPayment) -> None:
     turn.emit_all(payment_events(turn.state, command))
     if not any(isinstance(event, ev.PaymentApplied) for event in turn.events):
@@ -411,6 +417,7 @@ def _note_condition(turn: Turn, command: cmd.NoteCondition) -> None:
 _STEPS: dict[type, Callable[[Turn, Any], None]] = {
     cmd.TakeRound: _take_round,
     cmd.OpenAccount: _open_account,
+    cmd.ChangeTerms: _change_terms,
     cmd.ApplyPayment: _apply_payment,
     cmd.ReversePayment: _reverse_payment,
     cmd.ConfirmNotice: _confirm_notice,

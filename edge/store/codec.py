@@ -12,6 +12,8 @@ import msgspec
 from edge.core.events import Event
 
 EVENT_CLASSES: dict[str, Any] = {event_class.__name__: event_class for event_class in get_args(Event)}
+# Sets have no order of their own: sorted, so that equal events are equal bytes.
+_ENCODER = msgspec.json.Encoder(order="deterministic")
 _FIELDS: dict[type, tuple[str, ...]] = {
     event_class: tuple(entry.name for entry in fields(event_class)) for event_class in EVENT_CLASSES.values()
 }
@@ -19,9 +21,8 @@ _FIELDS: dict[type, tuple[str, ...]] = {
 
 def encode_event(event: Event) -> tuple[str, bytes]:
     """(stream, body) of an event."""
-    event_class = type(event)
-    body = {"type": event_class.__name__, **{name: getattr(event, name) for name in _FIELDS[event_class]}}
-    return event.stream, msgspec.json.encode(body)
+    content = _ENCODER.encode(event)  # {"at":...}
+    return event.stream, b'{"type":"%b",%b' % (type(event).__name__.encode(), content[1:])
 
 
 def decode_event(body: bytes) -> Event:

@@ -112,7 +112,7 @@ def _config(directory: Path, street: dict[str, Any], console_port: int, broker_p
     sections: list[tuple[str, dict[str, Any]]] = [
         ("[gateway]", {"id": GATEWAY_ID, "data_dir": AGENT_FOLDER, "tariffs": [TARIFF_FILE]}),
         ("[clock]", {"source": "scaled", "file": CLOCK_FILE}),
-        ("[accounting]", {"round_interval_ms": 100}),
+        ("[accounting]", {"round_interval_ms": 100, "local_display": True}),
         (
             "[cloud]",
             {

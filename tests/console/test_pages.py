@@ -80,7 +80,7 @@ def test_each_row_says_why(world: Any, account_id: str, sentence: str) -> None:
 
 def test_an_order_to_keep_supply_outweighs_the_end_of_the_grace(world: Any, make_account: Any) -> None:
     owing = {"live_balance_nano": MoneyNano(-NANO), "days_left": None, "grace_ends_at": UnixSeconds(2**31)}
-    blockers = (BlockerView("notice_not_delivered", "x"), BlockerView("keep_supply", "x"))
+    blockers = (BlockerView("notice_not_delivered", {"number": 2}), BlockerView("keep_supply", {}))
     world.publish([make_account(1, **owing, blockers=blockers)], version=2)
     assert "Not cut: Keep-supply order (+1)" in row_text(world.get("/").text, "A-1001")
 

@@ -379,6 +379,16 @@ def test_a_relay_read_back_is_an_event_only_when_it_changes(site: Any, at: Any) 
     assert (seen[2][0].connected, seen[2][0].wanted) == (False, True)
 
 
+def test_the_site_books_terms_take_over_and_a_customer_protected_late_is_not_cut(site: Any, at: Any) -> None:
+    site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
+    clock = site.clock(at("2024-04-08T01:00"))
+    assert site.do(cmd.ChangeTerms(clock, "A01", NEVER, False)) == []
+    assert len(site.do(cmd.ChangeTerms(clock, "A01", Policy(), True))) == 1
+    site.do(cmd.SwitchSupply(clock, "A01", Trigger.REMOTE_DISCONNECT, "operator", "c-1", 1))
+    assert site.state.applied["c-1"] == "rejected:protected"
+    assert site.state.accounts["A01"].policy == Policy()
+
+
 # --- tariffs -------------------------------------------------------------------------------------------
 
 

@@ -88,9 +88,8 @@ def test_replay_gives_what_was_appended_in_the_order_it_was(store: Any) -> None:
 def test_heads_and_reading_tell_what_was_committed(store: Any, run_async: Run) -> None:
     async def scenario() -> None:
         journal = store.open()
-        assert {stream: (head.seq, head.hash) for stream, head in journal.heads().items()} == dict.fromkeys(
-            ("led", "res", "evt", "rdg"), (0, NO_HASH)
-        )
+        heads = {stream: (head.seq, head.hash) for stream, head in journal.heads().items()}
+        assert heads == dict.fromkeys(("led", "res", "evt", "rdg"), (0, NO_HASH))
         records = await journal.append([led(number) for number in range(1, 6)])
         assert journal.heads()["led"].seq == 5
         assert journal.heads()["led"].hash == records[-1].hash
