@@ -23,7 +23,7 @@ holds the clock, duplicates and supersession are the account's business.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -39,10 +39,15 @@ AMOUNT_NANO_MAX: Final = 9 * 10**18  # fits a signed 64-bit integer with room fo
 
 @dataclass(frozen=True, slots=True)
 class OrderRefused:
-    """Why an envelope is not obeyed. `reason` is one of the module's list."""
+    """Why an envelope is not obeyed. `reason` is one of the module's list.
+
+    `order` is there when a trusted key signed it for this gateway: then the refusal is an answer
+    that whoever sent it must get (a credit never fails silently).
+    """
 
     reason: str
     detail: str = ""
+    order: Order | None = None
 
 
 # Which role may order what. A missing row is a refusal.
@@ -83,17 +88,10 @@ def verify_order(envelope: bytes, ring: KeyRing, gateway_id: str) -> Order | Ord
     if isinstance(opened, OrderRefused):
         return opened
     order, key = opened
-    role = ORDER_ROLES.get(order.type)
-    if role is None:
-        return OrderRefused("unknown_type", order.type)
-    if key.role is not role:
-        return OrderRefused("role", f"{key.role.value} may not {order.type}")
-    if order.gw != gateway_id:
-        return OrderRefused("wrong_gateway", order.gw)
-    fault = _ARGUMENT_CHECKS[order.type](order)
-    if fault is not None:
-        return OrderRefused("arguments", fault)
-    return _amount_refusal(order, key) or order
+    refusal = _content_refusal(order, key, gateway_id)
+    if refusal is None:
+        return order
+    return replace(refusal, order=order) if order.gw == gateway_id else refusal
 
 
 def window_refusal(order: Order, at: int, clock_trusted: bool) -> OrderRefused | None:
@@ -145,6 +143,20 @@ def verify_document(envelope: bytes, ring: KeyRing, gateway_id: str) -> Document
 _ORDER: Final = msgspec.json.Decoder(Order)
 _DOCUMENT: Final = msgspec.json.Decoder(Document)
 _Content = TypeVar("_Content", Order, Document)
+
+
+def _content_refusal(order: Order, key: KeyEntry, gateway_id: str) -> OrderRefused | None:
+    role = ORDER_ROLES.get(order.type)
+    if role is None:
+        return OrderRefused("unknown_type", order.type)
+    if key.role is not role:
+        return OrderRefused("role", f"{key.role.value} may not {order.type}")
+    if order.gw != gateway_id:
+        return OrderRefused("wrong_gateway", order.gw)
+    fault = _ARGUMENT_CHECKS[order.type](order)
+    if fault is not None:
+        return OrderRefused("arguments", fault)
+    return _amount_refusal(order, key)
 
 
 def _open_order(envelope: bytes, ring: KeyRing) -> tuple[Order, KeyEntry] | OrderRefused:

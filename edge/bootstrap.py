@@ -230,7 +230,7 @@ class _Checks:
     def order(self, envelope: bytes, clock: ClockReading) -> Order | Refused:
         order = orders.verify_order(envelope, self._ring, self._gateway_id)
         if isinstance(order, orders.OrderRefused):
-            return Refused(order.reason)
+            return Refused(order.reason, order.order)
         refusal = orders.window_refusal(order, clock.at, clock.quality.trusted)
         return order if refusal is None else Refused(refusal.reason, order)
 

@@ -4,14 +4,17 @@ Times of the bus and of MQTT are real milliseconds and seconds; times of the acc
 those of the accounting clock. A fault names the file, the key and what is allowed.
 """
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,23}$")]
+# The look-ahead keeps `$` from accepting a final line feed.
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,23}(?!\n)$")]
+FilePath = Annotated[str, Meta(min_length=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 
 
@@ -23,16 +26,16 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who this gateway is and where its files are. Relative paths start at the configuration file."""
 
     id: Name
-    data_dir: str
-    site_book: str = "site.json"
-    tariffs: tuple[str, ...] = ()  # documents to accept at commissioning
+    data_dir: FilePath
+    site_book: FilePath = "site.json"
+    tariffs: tuple[FilePath, ...] = ()  # documents to accept at commissioning
 
 
 class ClockSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`system`, or `scaled` with the clock file of a simulated street."""
 
-    source: str = "system"
-    file: str | None = None
+    source: Literal["system", "scaled"] = "system"
+    file: FilePath | None = None
 
 
 class AccountingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +52,7 @@ class LineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: Name
     address: str
     baud: Annotated[int, Meta(ge=300, le=1_000_000)] = 9600
-    format: Annotated[str, Meta(pattern="^[78][NEO][12]$")] = "8N1"
+    format: Annotated[str, Meta(pattern=r"^[78][NEO][12](?!\n)$")] = "8N1"
     response_timeout_ms: Annotated[int, Meta(ge=1, le=10_000)] = 300
     drain_silence_ms: Annotated[int, Meta(ge=1, le=60_000)] | None = None
     poll_interval_ms: Annotated[int, Meta(ge=10, le=3_600_000)] = 5_000
@@ -60,11 +63,11 @@ class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Brokers in order of preference and the pinned key ring. `timer_s_max` caps every delay (demo, tests)."""
 
     brokers: Annotated[tuple[str, ...], Meta(min_length=1)]
-    keyring: str
-    timer_s_max: Annotated[float, Meta(gt=0)] | None = None
-    tls_ca: str | None = None
-    tls_certificate: str | None = None
-    tls_key: str | None = None
+    keyring: FilePath
+    timer_s_max: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    tls_ca: FilePath | None = None
+    tls_certificate: FilePath | None = None
+    tls_key: FilePath | None = None
 
 
 class ConsoleSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,11 +102,10 @@ def read_config(path: Path) -> Config:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
-    if "folder" in content:
-        raise ConfigError(f"{path}: Object contains unknown field `folder`")
     try:
+        _check_keys("", content, _SECTIONS)
         config: Config = msgspec.convert({**content, "folder": str(path.parent)}, Config)
-    except msgspec.ValidationError as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
     _check(path, config)
     return config
@@ -113,9 +115,39 @@ def parse_broker(text: str) -> tuple[str, int, bool]:
     """(host, port, TLS) of mqtt://host:port or mqtts://host:port. ConfigError otherwise."""
     scheme, _, rest = text.partition("://")
     host, _, port = rest.rpartition(":")
-    if scheme not in ("mqtt", "mqtts") or not host or not port.isdigit() or not 0 < int(port) < 65_536:
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65_536
+    if scheme not in ("mqtt", "mqtts") or not _HOST.fullmatch(host) or not is_port:
         raise ConfigError(f"broker {text!r}: allowed is mqtt://host:port or mqtts://host:port")
-    return host, int(port), scheme == "mqtts"
+    return host.strip("[]"), int(port), scheme == "mqtts"
+
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+
+# Every key of the file: a table for a section, a list for repeated ones.
+_SECTIONS: dict[str, Any] = {
+    "gateway": GatewaySection,
+    "lines": LineSection,
+    "clock": ClockSection,
+    "accounting": AccountingSection,
+    "cloud": CloudSection,
+    "console": ConsoleSection,
+}
+
+
+def _check_keys(where: str, content: Any, allowed: Any) -> None:
+    """A key nobody knows is named together with those that there are; types are judged elsewhere."""
+    names = list(allowed) if isinstance(allowed, dict) else list(allowed.__struct_fields__)
+    for key, value in content.items():
+        if key not in names:
+            raise ConfigError(f"{where}{key}: is unknown; allowed: {', '.join(names)}")
+        if not isinstance(allowed, dict):
+            continue
+        if isinstance(value, dict):
+            _check_keys(f"{key}.", value, allowed[key])
+        elif isinstance(value, list):
+            for index, entry in enumerate(value):
+                if isinstance(entry, dict):
+                    _check_keys(f"{key}[{index}].", entry, allowed[key])
 
 
 def _check(path: Path, config: Config) -> None:
@@ -126,8 +158,6 @@ def _check(path: Path, config: Config) -> None:
         seen.add(line.id)
         if not line.address:
             raise ConfigError(f"{path}: lines[{index}].address: is empty")
-    if config.clock.source not in ("system", "scaled"):
-        raise ConfigError(f"{path}: clock.source: {config.clock.source!r}, allowed are system and scaled")
     if (config.clock.source == "scaled") != (config.clock.file is not None):
         raise ConfigError(f"{path}: clock.file: belongs to source scaled, and only there")
     if config.cloud is not None:
@@ -135,11 +165,16 @@ def _check(path: Path, config: Config) -> None:
 
 
 def _check_cloud(path: Path, cloud: CloudSection) -> None:
+    secured = []
     for index, broker in enumerate(cloud.brokers):
         try:
-            parse_broker(broker)
+            secured.append(parse_broker(broker)[2])
         except ConfigError as error:
             raise ConfigError(f"{path}: cloud.brokers[{index}]: {error}") from error
     files = (cloud.tls_ca, cloud.tls_certificate, cloud.tls_key)
     if any(files) and not all(files):
         raise ConfigError(f"{path}: cloud: tls_ca, tls_certificate and tls_key come together")
+    if len(set(secured)) > 1:
+        raise ConfigError(f"{path}: cloud.brokers: all mqtts:// or all mqtt://, not both")
+    if secured[0] is not any(files):
+        raise ConfigError(f"{path}: cloud: mqtts:// needs tls_ca, tls_certificate and tls_key, mqtt:// takes none")

@@ -2,7 +2,8 @@
 
 Wanted states come every round; only here is the edge looked for. A command is not a result:
 the bus reads back, and only the read-back is reported. A relay that disobeys is tried again
-with growing pauses and then left alone until the wish changes (RULES.md 7). Times: real seconds.
+with growing pauses and then left alone until the wish changes (RULES.md 7); one that never
+answered is tried anew once it is heard again, and a closed line is no attempt. Times: real seconds.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from edge.bus.records import OutputResult, RelayState
 
 ATTEMPTS_MAX = 5
 PAUSE_S_MAX = 60.0
+LINE_CLOSED = "line_closed"  # of edge.bus: nothing was sent
 
 
 class Switch(Protocol):
@@ -41,6 +43,10 @@ class _Supply:
     pause_until: float = 0.0
     task: asyncio.Task[None] | None = None
     given_up: bool = False
+    heard: bool = False  # read back since the first of these attempts
+
+    def begin_anew(self) -> None:
+        self.attempts, self.pause_until, self.given_up, self.heard = 0, 0.0, False, False
 
 
 class Actuation:
@@ -63,8 +69,13 @@ class Actuation:
     def on_relay(self, state: RelayState) -> None:
         """A relay was read with the round."""
         supply = self._by_relay.get(state.relay_id)
-        if supply is not None:
-            supply.observed = state.closed
+        if supply is None:
+            return
+        supply.observed = state.closed
+        if supply.given_up and not supply.heard:
+            supply.begin_anew()
+        else:
+            supply.heard = True
 
     def observed(self, account_id: str) -> bool | None:
         """The last read-back of an account's relay."""
@@ -77,15 +88,19 @@ class Actuation:
         if supply is None:
             return
         if supply.wanted is not connected:
-            supply.wanted, supply.attempts, supply.pause_until, supply.given_up = connected, 0, 0.0, False
+            supply.wanted = connected
+            supply.begin_anew()
         if supply.observed is not None:
             await self._on_observed(account_id, supply.observed)
         if supply.observed is connected:
             supply.attempts = 0
             return
         loop = asyncio.get_running_loop()
-        busy = supply.task is not None and not supply.task.done()
-        if busy or supply.given_up or loop.time() < supply.pause_until or (supply.facts.protected and not connected):
+        if supply.task is not None:
+            if not supply.task.done():
+                return
+            supply.task.result()  # a bug in the driver ends the agent, it is not tried again in silence
+        if supply.given_up or loop.time() < supply.pause_until or (supply.facts.protected and not connected):
             return
         supply.task = loop.create_task(self._drive(supply, connected))
 
@@ -97,12 +112,12 @@ class Actuation:
     async def _drive(self, supply: _Supply, connected: bool) -> None:
         result = await supply.facts.switch.set_output(supply.facts.relay_id, connected)
         if result.closed is not None:
-            supply.observed = result.closed
+            supply.observed, supply.heard = result.closed, True
             await self._on_observed(supply.facts.account_id, result.closed)
         if result.confirmed or supply.wanted is not connected:
             return
-        supply.attempts += 1
-        pause_s = min(PAUSE_S_MAX, self._pause_s * 2 ** (supply.attempts - 1))
+        supply.attempts += result.reason != LINE_CLOSED
+        pause_s = min(PAUSE_S_MAX, self._pause_s * 2 ** max(0, supply.attempts - 1))
         supply.pause_until = asyncio.get_running_loop().time() + pause_s
         if supply.attempts >= ATTEMPTS_MAX:
             supply.given_up = True

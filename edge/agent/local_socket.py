@@ -14,13 +14,21 @@ import msgspec
 from edge.agent.snapshot import SnapshotSource
 
 LINE_BYTES_MAX = 4096
+PATH_BYTES_MAX = 107  # sun_path of unix(7), without its end
 
 
 async def serve_local_socket(path: Path, source: SnapshotSource) -> None:
-    """Answers until cancelled. A socket file left by an agent that was killed is replaced."""
+    """Answers until cancelled. A socket file left by an agent that was killed is replaced.
+
+    Raises OSError with a sentence for people when the socket cannot be made.
+    """
+    if len(os.fsencode(path)) > PATH_BYTES_MAX:
+        raise OSError(f"{path}: too long for a socket, at most {PATH_BYTES_MAX} bytes")
     path.unlink(missing_ok=True)
+    askers: set[asyncio.StreamWriter] = set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        askers.add(writer)
         try:
             while line := await reader.readline():
                 writer.write(msgspec.json.encode(_answer(line, source), enc_hook=_plain) + b"\n")
@@ -28,6 +36,7 @@ async def serve_local_socket(path: Path, source: SnapshotSource) -> None:
         except (ConnectionError, ValueError):
             return  # the asker is gone, or sent a line of more than LINE_BYTES_MAX
         finally:
+            askers.discard(writer)
             writer.close()
 
     mask = os.umask(0o177)
@@ -35,8 +44,13 @@ async def serve_local_socket(path: Path, source: SnapshotSource) -> None:
         server = await asyncio.start_unix_server(answer, path, limit=LINE_BYTES_MAX)
     finally:
         os.umask(mask)
-    async with server:
+    try:
         await server.serve_forever()
+    finally:
+        # Closing the server would wait for everybody who is still connected (from Python 3.12 on).
+        server.close()
+        for asker in list(askers):
+            asker.transport.abort()
 
 
 def _answer(line: bytes, source: SnapshotSource) -> Any:

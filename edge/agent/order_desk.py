@@ -16,8 +16,9 @@ from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.account import State
 from edge.core.disconnect_control import Trigger
+from edge.core.rating import AT_MAX
 from edge.core.step import Stepped
-from edge.core.tariff import TariffRefused
+from edge.core.tariff import Tariff, TariffRefused
 from edge.core.units import ClockReading, MoneyNano, UnixSeconds
 from edge.ports import DoorAnswer
 
@@ -73,8 +74,8 @@ class OrderDesk:
         if stored is not None:
             return DoorAnswer(False, "duplicate", {"cid": order.cid, "result": stored})
         command = self._command(order, door, clock)
-        if command is None:
-            return DoorAnswer(False, "not_supported", {"cid": order.cid})
+        if isinstance(command, str):
+            return await self._refuse(Refused(command, order), door, clock)
         stepped = await self._submit(command)
         return self._answer(order, stepped)
 
@@ -94,17 +95,24 @@ class OrderDesk:
         if document.kind != "tariff":
             return
         try:
-            key = tariff_key(read_tariff(document.body))
+            tariff = read_tariff(document.body)
+            fault = _tariff_fault(tariff, document.body, self._state().tariffs)
         except (TariffRefused, ValueError) as error:
-            await self._note("tariff_refused", str(error), self._read_clock())
+            fault = str(error)
+        if fault is not None:
+            await self._note("tariff_refused", fault, self._read_clock())
             return
-        await self._submit(cmd.AcceptTariff(self._read_clock(), key, document.body))
+        await self._submit(cmd.AcceptTariff(self._read_clock(), tariff_key(tariff), document.body))
 
-    def _command(self, order: Order, door: str, clock: ClockReading) -> cmd.Command | None:
+    def _command(self, order: Order, door: str, clock: ClockReading) -> cmd.Command | str:
+        """What to tell the core, or why the order is refused: a bad argument must not end the agent."""
         make = _COMMANDS.get(order.type)
-        return None if make is None else make(self, order, door, clock)
+        return "not_supported" if make is None else make(self, order, door, clock)
 
-    def _credit(self, order: Order, door: str, clock: ClockReading) -> cmd.Command:
+    def _credit(self, order: Order, door: str, clock: ClockReading) -> cmd.Command | str:
+        paid_at = _instant(order.args.get("paid_at", order.nbf))
+        if paid_at is None:
+            return "arguments"
         account_id = self._account_of(order)
         return cmd.ApplyPayment(
             received=clock,
@@ -112,7 +120,7 @@ class OrderDesk:
             payment_id=str(order.args["payment_id"]),
             amount_nano=MoneyNano(int(order.args["amount_nano"])),
             door=door,
-            paid_at=UnixSeconds(int(order.args.get("paid_at", order.nbf))),
+            paid_at=paid_at,
             cid=order.cid,
             sample=self._newest_sample(order.meter),
         )
@@ -126,18 +134,16 @@ class OrderDesk:
     def _keep_supply(self, order: Order, _door: str, clock: ClockReading) -> cmd.Command:
         return cmd.KeepSupply(clock, self._account_of(order), bool(order.args.get("keep", True)), order.cid, order.sv)
 
-    def _set_tariff(self, order: Order, _door: str, clock: ClockReading) -> cmd.Command:
-        key = self._document_key(str(order.args["hash"]))
-        effective_at = UnixSeconds(int(order.args.get("effective_at", order.nbf)))
+    def _set_tariff(self, order: Order, _door: str, clock: ClockReading) -> cmd.Command | str:
+        effective_at = _instant(order.args.get("effective_at", order.nbf))
+        if effective_at is None:
+            return "arguments"
+        state = self._state()
+        if order.meter and self._account_of(order) not in state.accounts:
+            return "unknown_account"
+        key = _document_key(state.tariffs, order.args["hash"])
         accounts = (self._account_of(order),) if order.meter else ()
         return cmd.ScheduleTariff(clock, key, effective_at, accounts, order.cid)
-
-    def _document_key(self, digest: str) -> str:
-        """id@version of the stored document with this SHA-256; empty when there is none."""
-        found = (
-            key for key, text in self._state().tariffs.items() if hashlib.sha256(text.encode()).hexdigest() == digest
-        )
-        return next(found, "")
 
     def _account_of(self, order: Order) -> str:
         return self._accounts_by_meter.get(order.meter, "")
@@ -170,10 +176,35 @@ class OrderDesk:
         if self._noted_ms is not None and clock.elapsed_ms - self._noted_ms < NOTE_INTERVAL_S * 1000:
             return
         self._noted_ms = clock.elapsed_ms
-        await self._submit(cmd.NoteCondition(clock, condition, "", detail[:200]))
+        text = detail[:200].encode("utf-8", "replace").decode()  # what a document says may be no text at all
+        await self._submit(cmd.NoteCondition(clock, condition, "", text))
 
 
-_COMMANDS: Mapping[str, Callable[[OrderDesk, Order, str, ClockReading], cmd.Command]] = {
+def _instant(value: Any) -> UnixSeconds | None:
+    """An instant a calendar can hold, or None."""
+    is_instant = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= AT_MAX
+    return UnixSeconds(value) if is_instant else None
+
+
+def _tariff_fault(tariff: Tariff, document: str, stored: Mapping[str, str]) -> str | None:
+    """Why a tariff may not be stored. Whatever is stored is compiled for ever, so it must fit this site."""
+    key = tariff_key(tariff)
+    if stored.get(key, document) != document:
+        return f"{key} is stored already, with other content"  # a version in force never changes under its name
+    for other in map(read_tariff, stored.values()):
+        for name in ("time_zone", "currency", "minor_digits"):
+            if getattr(tariff, name) != getattr(other, name):
+                return f"{key}: {name} is {getattr(tariff, name)}, here it is {getattr(other, name)}"
+    return None
+
+
+def _document_key(tariffs: Mapping[str, str], digest: str) -> str:
+    """id@version of the stored document with this SHA-256; empty when there is none."""
+    found = (key for key, text in tariffs.items() if hashlib.sha256(text.encode()).hexdigest() == digest)
+    return next(found, "")
+
+
+_COMMANDS: Mapping[str, Callable[[OrderDesk, Order, str, ClockReading], cmd.Command | str]] = {
     "credit": OrderDesk._credit,
     "cut": OrderDesk._switch,
     "restore": OrderDesk._switch,

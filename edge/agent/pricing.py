@@ -31,7 +31,10 @@ def tariff_key(tariff: Tariff) -> str:
 
 def read_tariff(document: str) -> Tariff:
     """The tariff of a document's JSON text. TariffRefused or ValueError says what is wrong with it."""
-    content: Any = json.loads(document)
+    try:
+        content: Any = json.loads(document)
+    except RecursionError as error:
+        raise ValueError("the document is nested too deeply") from error
     return load_tariff(content)
 
 
@@ -46,25 +49,28 @@ class Pricing:
         self._documents: dict[str, str] = {}
         self._tariffs: dict[str, Tariff] = {}
         self._rating: Rating | None = None
+        self._first_at = 0
         self._end_at = 0
 
     def rating(self, state: State, now: UnixSeconds, unstored: Mapping[str, str] | None = None) -> Rating:
         """The rating for this state: its stored tariffs and `unstored` ones that are being commissioned."""
         documents = {**(unstored or {}), **state.tariffs}
-        if self._rating is None or documents != self._documents or now > self._end_at - RENEW_BEFORE_END_S:
-            self._compile(documents, state, now)
+        # What is rated runs from what is recorded, wherever a clock that was not set yet puts `now`.
+        recorded_at = [account.recorded.at for account in state.accounts.values()] or [now]
+        oldest_at, newest_at = min(recorded_at), max(now, *recorded_at)
+        covered = self._first_at <= oldest_at and newest_at <= self._end_at - RENEW_BEFORE_END_S
+        if self._rating is None or documents != self._documents or not covered:
+            self._compile(documents, oldest_at - SPAN_BACK_S, newest_at + SPAN_AHEAD_S)
         assert self._rating is not None
         return self._rating
 
-    def _compile(self, documents: dict[str, str], state: State, now: UnixSeconds) -> None:
+    def _compile(self, documents: dict[str, str], first_at: int, end_at: int) -> None:
         new = {key: text for key, text in documents.items() if self._documents.get(key) != text}
         self._tariffs.update({key: read_tariff(text) for key, text in new.items()})
-        first_at = min([now, *(account.recorded.at for account in state.accounts.values())]) - SPAN_BACK_S
-        end_at = now + SPAN_AHEAD_S
         zone = self._read_zone(self._time_zone, first_at, end_at)
         compiled = {key: _compile_one(self._tariffs[key], zone, first_at, end_at) for key in sorted(documents)}
         self._documents = documents
-        self._end_at = end_at
+        self._first_at, self._end_at = first_at, end_at
         self._rating = Rating(
             rate=self._make_rate(tuple(compiled.values())),
             indexes={key: index for index, key in enumerate(compiled)},

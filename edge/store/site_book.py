@@ -7,16 +7,32 @@ at each query. Writes go to a new file, which is synced and renamed over the old
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
+from msgspec import Meta
 from tinydb import TinyDB
 from tinydb.storages import Storage
+from tinydb.table import Document
 
+from edge.core.calendar import DailyWindows, parse_minute
+from edge.core.disconnect_control import MODES
 from edge.core.policy import Policy
 from edge.core.units import MoneyNano
+
+MONEY_NANO_MAX = 10**17  # a hundred million; beyond it somebody mistook the unit
+
+_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+
+LocalId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}(?!\n)$")]  # as they travel (CONTRACT.md)
+LineId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,23}(?!\n)$")]  # as in the configuration
+DeviceId = Annotated[int, Meta(ge=1, le=247)]  # of Modbus
+Label = Annotated[str, Meta(max_length=100)]
 
 
 class SiteBookError(ValueError):
@@ -31,12 +47,12 @@ class AtomicStorage(Storage):
 
     def read(self) -> dict[str, dict[str, Any]] | None:
         try:
-            content: dict[str, dict[str, Any]] = json.loads(self._path.read_text("utf-8"))
+            content = json.loads(self._path.read_text("utf-8"), object_pairs_hook=_unique_keys)
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SiteBookError(f"{self._path}: is not JSON: {error}") from error
-        return content
+        return _checked_shape(self._path, content)
 
     def write(self, data: Mapping[str, Mapping[str, Any]]) -> None:
         new = self._path.with_name(self._path.name + ".new")
@@ -55,44 +71,69 @@ class AtomicStorage(Storage):
         """Nothing stays open between calls."""
 
 
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the file. Of two rows with one number JSON would silently keep the last."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} stands there twice")
+        found[key] = value
+    return found
+
+
+def _checked_shape(path: Path, content: Any) -> dict[str, dict[str, Any]]:
+    """Tables of rows by number, as TinyDB needs them."""
+    if not isinstance(content, dict):
+        raise SiteBookError(f"{path}: must be an object of tables: {', '.join(_TABLES)}")
+    for name, rows in content.items():
+        if not isinstance(rows, dict):
+            raise SiteBookError(f"{path}: table {name}: must be an object of rows by number")
+        for number, row in rows.items():
+            if not _ROW_NUMBER.fullmatch(number):
+                raise SiteBookError(f"{path}: table {name}: row {number!r}: its key must be a whole number")
+            if not isinstance(row, dict):
+                raise SiteBookError(f"{path}: table {name}, row {number}: must be an object")
+    return content
+
+
 class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The place: time zone and money."""
 
     time_zone: str
-    currency: str
-    minor_digits: int = 2
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}(?!\n)$")]  # ISO 4217
+    minor_digits: Annotated[int, Meta(ge=0, le=4)] = 2
 
 
 class MeterEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A meter on a line. `relay_id` names the relay that switches its supply, None if nothing does."""
 
-    meter_id: str
-    line_id: str
-    device_id: int
+    meter_id: LocalId
+    line_id: LineId
+    device_id: DeviceId
     model: str
-    position: str = ""
-    serial: str = ""
-    power_w_max: int = 20_000
-    relay_id: str | None = None
+    position: Label = ""
+    serial: Label = ""
+    power_w_max: Annotated[int, Meta(ge=1, le=100_000_000)] = 20_000
+    relay_id: LocalId | None = None
 
 
 class RelayEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A relay on a line: channel of a board, or a meter's own (channel 0)."""
 
-    relay_id: str
-    line_id: str
-    device_id: int
+    relay_id: LocalId
+    line_id: LineId
+    device_id: DeviceId
     model: str
-    channel: int = 0
+    channel: Annotated[int, Meta(ge=0, le=255)] = 0
 
 
 class AccountEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A customer's account as commissioned. Personal data stays out: an id and no name."""
 
-    account_id: str
-    meter_id: str
+    account_id: LocalId
+    meter_id: LocalId
     tariff: str  # id@version
-    opening_nano: MoneyNano = MoneyNano(0)
+    opening_nano: Annotated[MoneyNano, Meta(ge=-MONEY_NANO_MAX, le=MONEY_NANO_MAX)] = MoneyNano(0)
     protected: bool = False
     policy: Policy = Policy()
 
@@ -117,11 +158,13 @@ def read_site_book(path: Path) -> SiteBook:
         unknown = sorted(book.tables() - set(_TABLES))
         if unknown:
             raise SiteBookError(f"{path}: table {unknown[0]!r} is unknown; allowed: {', '.join(_TABLES)}")
-        rows = {name: _read_table(path, name, book.table(name).all()) for name in _TABLES}
+        rows = {name: _read_table(path, name, book.table(name)) for name in _TABLES}
     if len(rows["site"]) != 1:
         raise SiteBookError(f"{path}: table site has {len(rows['site'])} rows, it must have 1")
     found = SiteBook(rows["site"][0], tuple(rows["meters"]), tuple(rows["relays"]), tuple(rows["accounts"]))
+    _check_time_zone(path, found.site)
     _check_references(path, found)
+    _check_addresses(path, found)
     return found
 
 
@@ -135,14 +178,84 @@ def write_site_book(path: Path, book: SiteBook) -> None:
     AtomicStorage(path).write(tables)
 
 
-def _read_table(path: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _read_table(path: Path, name: str, rows: Iterable[Document]) -> list[Any]:
     entries = []
-    for number, row in enumerate(rows, 1):
+    for row in rows:
         try:
-            entries.append(msgspec.convert(dict(row), _TABLES[name]))
-        except (msgspec.ValidationError, ValueError) as error:
-            raise SiteBookError(f"{path}: table {name}, row {number}: {error}") from error
+            _check_fields(_TABLES[name], row)
+            entry = msgspec.convert(dict(row), _TABLES[name])
+            if isinstance(entry, AccountEntry):
+                _check_policy(entry.policy)
+        except ValueError as error:
+            raise SiteBookError(f"{path}: table {name}, row {row.doc_id}: {error}") from error
+        entries.append(entry)
     return entries
+
+
+def _check_fields(kind: Any, row: Mapping[str, Any]) -> None:
+    """A field nobody knows is a mistake: a policy with a misspelt limit would silently have the default."""
+    known = _field_types(kind)
+    unknown = sorted(set(row) - set(known))
+    if unknown:
+        raise ValueError(f"field {unknown[0]!r} is unknown; allowed: {', '.join(known)}")
+    for name, value in row.items():
+        if isinstance(value, Mapping) and is_dataclass(known[name]):
+            _check_fields(known[name], value)
+
+
+def _field_types(kind: Any) -> dict[str, Any]:
+    if is_dataclass(kind):
+        return {field.name: DailyWindows if field.name.endswith("_windows") else field.type for field in fields(kind)}
+    return {field.name: field.type for field in msgspec.structs.fields(kind)}
+
+
+# What a policy may say; durations are bounded so that no calculation leaves the tariff's tables.
+_POLICY_RANGES = {
+    "version": (1, 2**31 - 1),
+    "reserve_days": (0, 90),
+    "daily_energy_default_wh": (0, 1_000_000),
+    "grace_hours": (0, 8_760),
+    "pre_cut_notice_minutes": (0, 1_440),
+    "deemed_after_hours": (0, 8_760),
+    "minimum_debt_nano": (0, MONEY_NANO_MAX),
+    "stale_reading_hours": (1, 720),
+    "cut_reading_age_s_max": (1, 86_400),
+    "cuts_per_hour_hundredths_of_percent": (0, 10_000),
+    "overdraft_nano": (0, MONEY_NANO_MAX),
+    "payment_nano_max": (1, MONEY_NANO_MAX),
+    "issue_day": (0, 28),
+    "offline_hours": (0, 8_760),
+    "control_mode": (min(MODES), max(MODES)),
+}
+
+
+def _check_policy(policy: Policy) -> None:
+    for name, (least, most) in _POLICY_RANGES.items():
+        value = getattr(policy, name)
+        if not least <= value <= most:
+            raise ValueError(f"policy.{name}: is {value}, allowed is {least} to {most}")
+    if policy.evaluate_at not in ("live", "freeze"):
+        try:
+            parse_minute(policy.evaluate_at)
+        except ValueError as error:
+            raise ValueError(f"policy.evaluate_at: allowed is live, freeze or a time: {error}") from error
+    for name in ("notice_windows", "cut_windows"):
+        windows: DailyWindows | None = getattr(policy, name)
+        if windows is None:
+            continue
+        if not all(0 <= minute <= 1_440 for window in windows.windows for minute in window):
+            raise ValueError(f"policy.{name}.windows: minutes of the day are 0 to 1440")
+        if not windows.weekdays <= set(range(7)):
+            raise ValueError(f"policy.{name}.weekdays: are 0 (Monday) to 6")
+
+
+def _check_time_zone(path: Path, site: Site) -> None:
+    try:
+        ZoneInfo(site.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise SiteBookError(
+            f"{path}: table site: time_zone {site.time_zone!r} is no IANA zone like Asia/Shanghai"
+        ) from error
 
 
 def _check_references(path: Path, book: SiteBook) -> None:
@@ -159,6 +272,29 @@ def _check_references(path: Path, book: SiteBook) -> None:
         if account.meter_id not in meters:
             where = f"{path}: account {account.account_id}"
             raise SiteBookError(f"{where}: meter {account.meter_id!r} is not in table meters")
+
+
+def _check_addresses(path: Path, book: SiteBook) -> None:
+    """One meter at each address, one relay at each channel: else two accounts would share a register or a switch."""
+    meter_at: dict[tuple[str, int], MeterEntry] = {}
+    for meter in book.meters:
+        other = meter_at.setdefault((meter.line_id, meter.device_id), meter)
+        if other is not meter:
+            where = f"line {meter.line_id}, device id {meter.device_id}"
+            raise SiteBookError(f"{path}: meters {other.meter_id} and {meter.meter_id} are both at {where}")
+    relay_at: dict[tuple[str, int, int], RelayEntry] = {}
+    model_at = {address: meter.model for address, meter in meter_at.items()}
+    for relay in book.relays:
+        address = (relay.line_id, relay.device_id)
+        where = f"line {relay.line_id}, device id {relay.device_id}"
+        other_relay = relay_at.setdefault((*address, relay.channel), relay)
+        if other_relay is not relay:
+            both = f"{other_relay.relay_id} and {relay.relay_id}"
+            raise SiteBookError(f"{path}: relays {both} are both at {where}, channel {relay.channel}")
+        if model_at.setdefault(address, relay.model) != relay.model:
+            raise SiteBookError(
+                f"{path}: relay {relay.relay_id}: {where} is a {model_at[address]!r} elsewhere, here a {relay.model!r}"
+            )
 
 
 def _unique(path: Path, table: str, ids: Sequence[str | None]) -> set[str | None]:

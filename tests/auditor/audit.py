@@ -20,12 +20,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 EXIT_GOOD, EXIT_VIOLATIONS, EXIT_UNREADABLE = 0, 1, 2
 LED_RECORDS_MIN = 100
+SPAN_S_MAX = 400 * 86_400  # no demo is longer
+RESERVE_S_MAX = 32 * 86_400  # how far ahead a reserve is priced
 SECONDS_PER_DAY = 86_400
 SECONDS_PER_HOUR = 3600
 NANO_DIGITS = 9
@@ -65,11 +68,11 @@ def audit(directory: Path) -> tuple[list[str], JsonObject]:
     books = Books(folder)
     books.read_all()
     violations = [
-        *chain_violations(folder),
+        *guarded("the chains", chain_violations(folder)),
         *books.violations,
-        *meter_violations(folder, books),
-        *cloud_violations(folder, books),
-        *order_violations(folder, books),
+        *guarded("the meters", meter_violations(folder, books)),
+        *guarded("the cloud", cloud_violations(folder, books)),
+        *guarded("the orders", order_violations(folder, books)),
     ]
     led_records = sum(record.stream == "led" for record in folder.journal)
     if led_records < LED_RECORDS_MIN:
@@ -83,6 +86,14 @@ def audit(directory: Path) -> tuple[list[str], JsonObject]:
         "energy_charged_wh": sum(account.charged_ever_wh for account in books.accounts.values()),
     }
     return violations, figures
+
+
+def guarded(what: str, violations: Iterator[str]) -> Iterator[str]:
+    """What cannot even be compared is a violation too."""
+    try:
+        yield from violations
+    except BROKEN as error:
+        yield f"{what} cannot be compared: {error!r}"
 
 
 # --- the folder ------------------------------------------------------------------------------
@@ -119,7 +130,6 @@ class Folder:
     registers: JsonObject
     street: JsonObject
     site: JsonObject
-    tariff: JsonObject
     tariff_text: str
     keys: list[JsonObject]
     boot_id: str
@@ -163,7 +173,6 @@ def read_folder(directory: Path) -> Folder:
             registers=read["registers.json"],
             street=read["street.json"],
             site=read["site.json"],
-            tariff=json.loads(tariff_text),
             tariff_text=tariff_text,
             keys=read_json(directory / "keys" / "keyring.json"),
             boot_id=read_json(directory / "clock.json")["boot_id"],
@@ -242,8 +251,7 @@ def unequal_records(folder: Folder, stream: str) -> Iterator[str]:
             yield f"{record.name} differs between the journal and the cloud"
         if record.gateway_id != folder.gateway_id:
             yield f"the cloud's {record.name} is of another gateway"
-        last_at = folder.registers["at"]
-        if record.received_at is None or not event_at(record) <= record.received_at <= last_at:
+        if record.received_at is None or not event_at(record) <= record.received_at <= folder.registers["at"]:
             yield f"the cloud says it received {record.name} at {record.received_at}, before or after it could"
     missing = sorted(here.keys() - there.keys())
     if missing and (stream in WHOLE_STREAMS or missing[0] <= max(there, default=(0, 0))):
@@ -346,20 +354,20 @@ class Tariff:
         rated = Rated()
         parts = self._shares(start_at, end_at, energy_wh)
         rated.estimated = len(parts) > 1 and energy_wh > 0
-        for (period, cycle_start_at), share_wh in parts:
+        for (period, cycle_start_at), energy_of_part_wh in parts:
+            share_wh = energy_of_part_wh
             if position.cycle_start_at is None or cycle_start_at > position.cycle_start_at:
                 if position.cycle_start_at is not None:
                     position.energy_wh = [0]
                 position.cycle_start_at = cycle_start_at
-            for _ in range(len(self.limits_wh) + 1):
+            while share_wh:
                 block = 1 + sum(position.energy_wh[0] >= limit for limit in self.limits_wh)
                 room_wh = share_wh if block > len(self.limits_wh) else self.limits_wh[block - 1] - position.energy_wh[0]
                 taken_wh = min(share_wh, room_wh)
-                if taken_wh:
-                    rated.lines[period, block] = rated.lines.get((period, block), 0) + taken_wh
-                    rated.amount_nano += taken_wh * self.price_of[period, block]
-                    position.energy_wh[0] += taken_wh
-                    share_wh -= taken_wh
+                rated.lines[period, block] = rated.lines.get((period, block), 0) + taken_wh
+                rated.amount_nano += taken_wh * self.price_of[period, block]
+                position.energy_wh[0] += taken_wh
+                share_wh -= taken_wh
         return rated
 
     def _shares(self, start_at: int, end_at: int, energy_wh: int) -> list[tuple[tuple[str, int], int]]:
@@ -382,6 +390,14 @@ class Tariff:
     def next_midnight(self, at: int) -> int:
         """The first local midnight after an instant."""
         return self.midnights[bisect_right(self.midnights, at)]
+
+
+@lru_cache(maxsize=4)
+def tariff_of(text: str, zone: ZoneInfo, first_at: int, end_at: int) -> Tariff:
+    """The tariff of a document, its calendar laid out."""
+    tariff = Tariff(json.loads(text), zone)
+    tariff.lay_out(first_at, end_at)
+    return tariff
 
 
 def minute_of(text: str) -> int:
@@ -479,9 +495,9 @@ class Books:
             self.zone = ZoneInfo(site["time_zone"])
             self.minor_nano = 10 ** (NANO_DIGITS - site["minor_digits"])
             self.site_accounts = {row["account_id"]: row for row in folder.site["accounts"].values()}
-            self.tariff = Tariff(folder.tariff, self.zone)
-            first_at = min((event_at(record) for record in folder.journal), default=0)
-            self.tariff.lay_out(first_at - SECONDS_PER_DAY, int(folder.registers["at"]) + 9 * SECONDS_PER_DAY)
+            first_at = int(folder.street["wall_start_at"])
+            end_at = min(int(folder.registers["at"]), first_at + SPAN_S_MAX)
+            self.tariff = tariff_of(folder.tariff_text, self.zone, first_at - SECONDS_PER_DAY, end_at + RESERVE_S_MAX)
         except BROKEN as error:
             raise UnreadableError(f"site book, tariff or registers: {error!r}") from error
 

@@ -15,8 +15,8 @@ from edge.bus.transaction import Timing
 TRANSACTIONS = 1_000
 LINES = 100  # side by side, so that their timeouts pass together
 # Long beside the answer's microseconds: the kernel hands a terminal's bytes over when it gets to it.
-PTY_TIMING = Timing(gap_s=0.0, byte_s=0.0, response_timeout_s=0.100, drain_silence_s=0.100, drain_s_max=1.0)
-PTY_LATE_S = 0.130
+PTY_TIMING = Timing(gap_s=0.0, byte_s=0.0, response_timeout_s=0.300, drain_silence_s=0.200, drain_s_max=2.0)
+PTY_LATE_S = 0.380
 TIMING = Timing(gap_s=0.0, byte_s=0.0, response_timeout_s=0.006, drain_silence_s=0.010, drain_s_max=0.2)
 LATENCY_S = 0.004
 LATE_S = 0.008  # after the timeout, before the end of the drain, and before the next answer if there is no drain
