@@ -70,12 +70,11 @@ def prepare(config: Config) -> Prepared:
     try:
         book = read_site_book(config.path(config.gateway.site_book))
         documents = _read_documents(config)
-        names = {meter.model for meter in book.meters} | {relay.model for relay in book.relays}
-        models = {name: load_model(name) for name in names}
         ring = load_key_ring(config.path(config.cloud.keyring)) if config.cloud is not None else None
-    except (SiteBookError, ModelError, OSError, ValueError) as error:
+    except (SiteBookError, OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    openers = {section.id: _opener(section) for section in config.lines}
+    models = _read_models(config, book)
+    openers = {section.id: _opener(config.file, section) for section in config.lines}
     prepared = Prepared(config, book, models, documents, ring, openers, config.path(config.gateway.data_dir))
     _check_references(prepared)
     return prepared
@@ -201,11 +200,11 @@ def _relay_facts(book: SiteBook, lines: Mapping[str, LineMaster]) -> dict[str, R
     return relays
 
 
-def _opener(section: LineSection) -> PortOpener:
+def _opener(file: str, section: LineSection) -> PortOpener:
     try:
         return opener_for(section.address, section.baud, section.format)
     except ValueError as error:
-        raise ConfigError(f"line {section.id}: address: {error}") from error
+        raise ConfigError(f"{file}: line {section.id}: address: {error}") from error
 
 
 def _line_settings(section: LineSection) -> LineSettings:
@@ -346,6 +345,20 @@ async def _serve_console(
 
 
 # --- facts and checks ------------------------------------------------------------------------
+
+
+def _read_models(config: Config, book: SiteBook) -> dict[str, MeterModel]:
+    """Every model the site book names, or where one is named that there is not."""
+    used = {meter.model: f"meter {meter.meter_id}" for meter in book.meters}
+    used |= {relay.model: f"relay {relay.relay_id}" for relay in book.relays}
+    models = {}
+    for name, where in used.items():
+        try:
+            models[name] = load_model(name)
+        except ModelError as error:
+            path = config.path(config.gateway.site_book)
+            raise ConfigError(f"{path}: {where}: model: found {error.found!r}, allowed: {error.allowed}") from error
+    return models
 
 
 def _read_documents(config: Config) -> dict[str, str]:

@@ -7,7 +7,7 @@ those of the accounting clock. A fault names the file, the key and what is allow
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,9 @@ from msgspec import Meta
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,23}(?!\n)$")]
 FilePath = Annotated[str, Meta(min_length=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
+
+
+CLOCK_SOURCES = ("system", "scaled")
 
 
 class ConfigError(ValueError):
@@ -34,7 +37,7 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ClockSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`system`, or `scaled` with the clock file of a simulated street."""
 
-    source: Literal["system", "scaled"] = "system"
+    source: str = "system"
     file: FilePath | None = None
 
 
@@ -87,11 +90,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accounting: AccountingSection = AccountingSection()
     cloud: CloudSection | None = None
     console: ConsoleSection | None = None
-    folder: str = "."  # where the file lies; not a key of the file
+    file: str = ""  # the file itself; not a key of it
 
     def path(self, name: str) -> Path:
         """A path of the configuration, relative ones starting at the file."""
-        return Path(self.folder) / name
+        return Path(self.file).parent / name
 
 
 def read_config(path: Path) -> Config:
@@ -104,7 +107,7 @@ def read_config(path: Path) -> Config:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
     try:
         _check_keys("", content, _SECTIONS)
-        config: Config = msgspec.convert({**content, "folder": str(path.parent)}, Config)
+        config: Config = msgspec.convert({**content, "file": str(path)}, Config)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
     _check(path, config)
@@ -158,6 +161,9 @@ def _check(path: Path, config: Config) -> None:
         seen.add(line.id)
         if not line.address:
             raise ConfigError(f"{path}: lines[{index}].address: is empty")
+    if config.clock.source not in CLOCK_SOURCES:
+        allowed = ", ".join(CLOCK_SOURCES)
+        raise ConfigError(f"{path}: clock.source: {config.clock.source!r}, allowed: {allowed}")
     if (config.clock.source == "scaled") != (config.clock.file is not None):
         raise ConfigError(f"{path}: clock.file: belongs to source scaled, and only there")
     if config.cloud is not None:

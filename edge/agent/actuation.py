@@ -15,6 +15,7 @@ from edge.bus.records import OutputResult, RelayState
 
 ATTEMPTS_MAX = 5
 PAUSE_S_MAX = 60.0
+FIRST_READ_S = 10.0  # after the start a relay is read before it is switched, unless it does not answer
 LINE_CLOSED = "line_closed"  # of edge.bus: nothing was sent
 
 
@@ -71,6 +72,8 @@ class Actuation:
         supply = self._by_relay.get(state.relay_id)
         if supply is None:
             return
+        if supply.observed is None:
+            supply.pause_until = 0.0
         supply.observed = state.closed
         if supply.given_up and not supply.heard:
             supply.begin_anew()
@@ -90,6 +93,8 @@ class Actuation:
         if supply.wanted is not connected:
             supply.wanted = connected
             supply.begin_anew()
+            if supply.observed is None:
+                supply.pause_until = asyncio.get_running_loop().time() + FIRST_READ_S
         if supply.observed is not None:
             await self._on_observed(account_id, supply.observed)
         if supply.observed is connected:

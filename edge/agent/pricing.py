@@ -12,7 +12,7 @@ from typing import Any
 from edge.core.account import State
 from edge.core.calendar import ZoneOffsets, midnight_of
 from edge.core.charge import Rating
-from edge.core.rating import CompiledTariff, Rate
+from edge.core.rating import CompiledTariff, Rate, reference_rate
 from edge.core.tariff import Tariff, compile_tariff, load_tariff
 from edge.core.units import SECONDS_PER_DAY, UnixSeconds
 
@@ -68,22 +68,29 @@ class Pricing:
         new = {key: text for key, text in documents.items() if self._documents.get(key) != text}
         self._tariffs.update({key: read_tariff(text) for key, text in new.items()})
         zone = self._read_zone(self._time_zone, first_at, end_at)
-        compiled = {key: _compile_one(self._tariffs[key], zone, first_at, end_at) for key in sorted(documents)}
+        valid_from = {key: _valid_from(self._tariffs[key], zone, end_at) for key in sorted(documents)}
+        # One that is valid after the span waits for a later one: it prices nothing yet.
+        compiled = {
+            key: compile_tariff([self._tariffs[key]], zone, max(first_at, valid_at), end_at)
+            for key, valid_at in valid_from.items()
+            if valid_at < end_at
+        }
         self._documents = documents
         self._first_at, self._end_at = first_at, end_at
         self._rating = Rating(
-            rate=self._make_rate(tuple(compiled.values())),
+            rate=self._make_rate(tuple(compiled.values())) if compiled else reference_rate(()),
             indexes={key: index for index, key in enumerate(compiled)},
             positions={key: tariff.position_count for key, tariff in compiled.items()},
-            valid_from={key: midnight_of(zone, self._tariffs[key].first_day) for key in compiled},
+            valid_from=valid_from,
             zone=zone,
             minor_nano=self._minor_nano,
         )
 
 
-def _compile_one(tariff: Tariff, zone: ZoneOffsets, first_at: int, end_at: int) -> CompiledTariff:
-    valid_from = midnight_of(zone, tariff.first_day)
-    return compile_tariff([tariff], zone, max(first_at, valid_from), max(end_at, valid_from + SECONDS_PER_DAY))
+def _valid_from(tariff: Tariff, zone: ZoneOffsets, end_at: int) -> int:
+    """Local midnight of a tariff's first day. Beyond the zone's data the last offset known stands."""
+    near_at = tariff.first_day * SECONDS_PER_DAY
+    return midnight_of(zone, tariff.first_day) if near_at < end_at else near_at - zone.offset_at(end_at)
 
 
 def load_documents(texts: Iterable[str]) -> dict[str, str]:

@@ -17,6 +17,8 @@ from hw.sim.demo_processes import Child
 from hw.sim.demo_site import CLOUD_FILE, GATEWAY_ID, KEYS_FOLDER
 from hw.sim.street import StreetControl
 
+PATIENCE_S = 20.0
+RETYPE_S = 0.3
 FORM_TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
 
 
@@ -47,7 +49,21 @@ class DemoStage:
             kid=signer.kid,
         )
         text = voucher_for_typing(sign_order(order, signer))
-        await asyncio.to_thread(enter_voucher, self._console_port, text)
+        await self._type(text)
+
+    async def _type(self, text: str) -> None:
+        """A customer whose page breaks off types again: the voucher is the same and counts once."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + PATIENCE_S
+        while True:
+            try:
+                await asyncio.to_thread(enter_voucher, self._console_port, text)
+            except (OSError, http.client.HTTPException):
+                if loop.time() > give_up_at:
+                    raise
+                await asyncio.sleep(RETYPE_S)
+            else:
+                return
 
     async def silence(self, meter_id: str, *, silent: bool) -> None:
         """A meter stops answering, or answers again."""
