@@ -24,7 +24,7 @@ from edge.agent.gateway import Gateway
 from edge.agent.local_socket import serve_local_socket
 from edge.agent.metering import MeterFacts, Metering
 from edge.agent.order_desk import OrderDesk, Refused
-from edge.agent.pricing import Pricing, load_documents
+from edge.agent.pricing import Pricing, load_documents, read_tariff
 from edge.bus.line import LineMaster
 from edge.bus.records import LineSettings, MeterOnLine, RelayOnLine
 from edge.config import CloudSection, Config, ConfigError, LineSection, parse_broker
@@ -386,10 +386,27 @@ def _check_references(prepared: Prepared) -> None:
             raise ConfigError(f"{path}: relay {relay.relay_id}: line {relay.line_id!r} is none of {sorted(lines)}")
         if prepared.models[relay.model].relay is None:
             raise ConfigError(f"{path}: relay {relay.relay_id}: model {relay.model!r} has no relay")
+    _check_tariffs(prepared)
     for account in prepared.book.accounts:
         if account.tariff not in prepared.documents:
             known = ", ".join(sorted(prepared.documents)) or "none"
             raise ConfigError(f"{path}: account {account.account_id}: tariff {account.tariff!r} is none of {known}")
+
+
+def _check_tariffs(prepared: Prepared) -> None:
+    """A tariff has the site's zone and money, or it cannot price anything here."""
+    site = prepared.book.site
+    for key, text in prepared.documents.items():
+        tariff = read_tariff(text)
+        for name, found, allowed in (
+            ("time_zone", tariff.time_zone, site.time_zone),
+            ("currency", tariff.currency, site.currency),
+            ("minor_digits", tariff.minor_digits, site.minor_digits),
+        ):
+            if found != allowed:
+                raise ConfigError(
+                    f"{prepared.config.file}: tariff {key}: {name}: found {found!r}, the site has {allowed!r}"
+                )
 
 
 def _site_facts(prepared: Prepared) -> SiteFacts:

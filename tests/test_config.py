@@ -117,7 +117,7 @@ def test_fault_names_the_key_and_what_is_allowed(tmp_path: Path, old: str, new: 
     [
         ('folder = "/etc"\n', "folder: is unknown"),
         ('[[other]]\nid = "x"\n', "other: is unknown; allowed: gateway, lines"),
-        ('[clock]\nsource = "sundial"\n', r"'sundial' - at `\$\.clock\.source`"),
+        ('[clock]\nsource = "sundial"\n', r"clock\.source: 'sundial', allowed: system, scaled"),
         ('[clock]\nsource = "scaled"\n', r"clock\.file: belongs to source scaled"),
         ('[clock]\nfile = "clock.json"\n', r"clock\.file: belongs to source scaled"),
         ("[accounting]\nround_interval_ms = 5\n", r">= 20 - at `\$\.accounting\.round_interval_ms`"),

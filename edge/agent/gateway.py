@@ -20,6 +20,7 @@ from edge.bus.line import LineMaster
 from edge.core import commands as cmd
 from edge.core.account import Register, State
 from edge.core.charge import Rating
+from edge.core.disconnect_control import ControlState
 from edge.core.effects import DeliverNotice, Effect, SetOutputState
 from edge.core.events import Event
 from edge.core.notices import believed_seconds
@@ -92,18 +93,33 @@ class Gateway:
             now = self._clock.read().at
             try:
                 stepped = step(self.state, command, self._pricing.rating(self.state, now, self._documents))
-                if stepped.events:
-                    await self._event_log.append(stepped.events)
+                await self._commit(stepped)
             except Exception as error:
                 if not self._failure.done():
                     self._failure.set_exception(error)
+                    self._failure.exception()  # it is raised here; `run` ends with it too if it waits
                 raise
-            self.state = stepped.state
-        if stepped.events:
-            self._tell(stepped.events)
-        if not isinstance(command, cmd.ObserveOutputState):
+        # A read-back and a receipt make nothing new true in the world: the round they belong to acts.
+        if not isinstance(command, (cmd.ObserveOutputState, cmd.ConfirmNotice)):
             await self._act(stepped.effects)
         return stepped
+
+    async def _commit(self, stepped: Stepped) -> None:
+        """Journals the events and takes over their state. A cancellation waits: what is on its way becomes true."""
+        if not stepped.events:
+            return
+        commit = asyncio.ensure_future(self._event_log.append(stepped.events))
+        try:
+            await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            await asyncio.gather(commit, return_exceptions=True)
+            if commit.cancelled() or commit.exception() is not None:
+                raise
+            self.state = stepped.state
+            self._tell(stepped.events)
+            raise
+        self.state = stepped.state
+        self._tell(stepped.events)
 
     async def take_round(self) -> None:
         """One look at all accounts: freezes, charges, notices, cuts, restores, and a new snapshot."""
@@ -151,6 +167,10 @@ class Gateway:
     async def _commission(self, clock: ClockReading) -> None:
         """What the site book says becomes records, so that replay and the cloud know every price and term."""
         for key, document in self._documents.items():
+            if self.state.tariffs.get(key, document) != document:
+                # A price in force changes by a new version, never under the same name.
+                detail = f"{key}: the file differs from the stored document of that version"
+                await self.submit(cmd.NoteCondition(clock, "tariff_refused", "", detail))
             await self.submit(cmd.AcceptTariff(clock, key, document))
         for facts in self.site.accounts:
             await self.submit(cmd.ChangeTerms(clock, facts.account_id, facts.policy, facts.protected))
@@ -166,11 +186,16 @@ class Gateway:
     async def _act(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
-                case SetOutputState(account_id, connected):
-                    if self._actuation is not None:
-                        await self._actuation.want(account_id, connected)
+                case SetOutputState(account_id):
+                    await self._want(account_id)
                 case DeliverNotice(account_id, number):
                     await self._deliver(account_id, number)
+
+    async def _want(self, account_id: str) -> None:
+        """What the newest state wants: since the effects were told a payment may have come in."""
+        if self._actuation is not None:
+            connected = self.state.accounts[account_id].control_state is ControlState.CONNECTED
+            await self._actuation.want(account_id, connected)
 
     async def _deliver(self, account_id: str, number: int) -> None:
         """On site a notice is handed over by the display; the cloud gets it with the ledger."""
@@ -212,7 +237,7 @@ class Gateway:
             cloud_silent_s=self._cloud_silent_s(clock),
         )
         rating = self.rating()
-        self.snapshots.publish(make_snapshot(self._version, self.state, stepped.figures, rating, clock, sources))
+        self.snapshots.publish(make_snapshot(self._version, stepped.state, stepped.figures, rating, clock, sources))
 
 
 def _opening(facts: AccountFacts, clock: ClockReading, register: Register) -> cmd.OpenAccount:

@@ -140,7 +140,10 @@ class ObserveOutputState:
 
 @dataclass(frozen=True, slots=True)
 class AcceptTariff:
-    """A verified tariff document is stored; it prices nothing until it is scheduled."""
+    """A verified tariff document is stored; it prices nothing until it is scheduled.
+
+    A version that is stored already stays as it is, whatever this one says.
+    """
 
     received: ClockReading
     tariff: str

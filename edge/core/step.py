@@ -366,7 +366,7 @@ def _observe_output_state(turn: Turn, command: cmd.ObserveOutputState) -> None:
 
 
 def _accept_tariff(turn: Turn, command: cmd.AcceptTariff) -> None:
-    if turn.state.tariffs.get(command.tariff) != command.document:
+    if command.tariff not in turn.state.tariffs:  # a version, once stored, is never another document
         turn.emit(ev.TariffAccepted(command.received.at, command.tariff, command.document))
 
 

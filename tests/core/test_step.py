@@ -422,6 +422,13 @@ def test_a_change_between_two_readings_splits_the_energy_by_seconds(make_site: A
     assert site.state.accounts["A01"].estimate_nano == 4_000 * 510_000 + 2_000 * 530_000
 
 
+def test_a_stored_version_of_a_tariff_is_never_another_document(site: Any, at: Any) -> None:
+    clock = site.clock(at("2024-04-08T00:00"))
+    assert len(site.do(cmd.AcceptTariff(clock, "cn-hlj@2", "{}"))) == 1
+    assert site.do(cmd.AcceptTariff(clock, "cn-hlj@2", '{"other": 1}')) == []
+    assert site.state.tariffs["cn-hlj@2"] == "{}"
+
+
 def test_an_unknown_tariff_is_not_scheduled(site: Any, at: Any) -> None:
     site.open(at("2024-04-08T00:00"), 0, 0, NEVER)
     clock = site.clock(at("2024-04-08T01:00"))

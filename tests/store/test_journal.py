@@ -488,6 +488,7 @@ def opened(store: Any) -> Iterator[SqliteJournal]:
         "DELETE FROM record WHERE place = 3",
         "DELETE FROM record WHERE place = 1",
         "UPDATE record SET seq = 99 WHERE place = 3",
+        "UPDATE record SET seq = -7 WHERE place = 3",
         "UPDATE record SET epoch = 2 WHERE place = 3",
         "UPDATE record SET body = CAST(body AS TEXT) WHERE place = 3",
         "UPDATE record SET epoch = 'one' WHERE place = 3",
@@ -500,4 +501,19 @@ def test_replay_stops_where_the_chain_breaks(store: Any, statement: str) -> None
     store.tamper(*statement.split("; "))
     journal = store.open()
     with pytest.raises(JournalError):
+        list(journal.replay())
+
+
+def test_index_that_is_damaged_by_itself_is_noticed(store: Any) -> None:
+    """The heads come from the index: a wrong one would give a used sequence number to another record."""
+    store.write(BODIES)
+    store.tamper(
+        "DROP INDEX record_of_stream",
+        "CREATE UNIQUE INDEX record_of_stream ON record (stream, epoch, seq) WHERE seq < 7",
+        "PRAGMA writable_schema=ON",
+        "UPDATE sqlite_master SET sql = replace(sql, ' WHERE seq < 7', '') WHERE name = 'record_of_stream'",
+    )
+    journal = store.open()
+    assert journal.heads()["led"].seq == 6
+    with pytest.raises(JournalError, match="led ends at 8, its index says 6"):
         list(journal.replay())

@@ -1,0 +1,81 @@
+"""The newest sample of every meter, with the one before it."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from edge.agent.metering import MeterFacts, Metering
+from edge.bus.records import MeterSample, Verdict
+from edge.core.account import Register
+from edge.core.commands import Sample
+from edge.core.units import ClockQuality, ClockReading, UnixSeconds, WattHours
+
+
+def sample(meter_id: str, at: int, register_wh: int, verdict: Verdict = "good") -> MeterSample:
+    clock = ClockReading(UnixSeconds(at), at * 1000, "boot-1", ClockQuality.NTP)
+    return MeterSample(meter_id, clock, WattHours(register_wh), {"voltage_l1": Decimal("230.1")}, verdict)
+
+
+@pytest.fixture
+def metering() -> Metering:
+    """Two meters with accounts; a third one, M99, has none."""
+    return Metering(
+        {
+            "M1": MeterFacts("A1", "M1", 5_000, WattHours(8), None),
+            "M2": MeterFacts("A2", "M2", 20_000, WattHours(1), WattHours(1_000_000)),
+        }
+    )
+
+
+def test_nothing_is_known_before_the_first_sample(metering: Metering) -> None:
+    assert metering.samples({"A1", "A2"}) == ()
+    assert metering.newest("M1") is None
+    assert metering.latest("M1") is None
+
+
+def test_first_sample_has_nothing_before_it(metering: Metering) -> None:
+    metering.on_sample(sample("M1", 100, 1000))
+    assert metering.samples({"A1", "A2"}) == (
+        Sample("A1", UnixSeconds(100), WattHours(1000), None, False, WattHours(8), 5_000, None),
+    )
+
+
+def test_newest_sample_comes_with_the_one_before_it(metering: Metering) -> None:
+    for at, register_wh in ((100, 1000), (200, 1010), (300, 1020)):
+        metering.on_sample(sample("M1", at, register_wh))
+    found = metering.latest("M1")
+    assert found is not None
+    assert (found.at, found.register_wh, found.before) == (300, 1020, Register(UnixSeconds(200), WattHours(1010)))
+
+
+def test_same_sample_is_given_again_in_the_next_round(metering: Metering) -> None:
+    metering.on_sample(sample("M1", 100, 1000))
+    assert metering.samples({"A1"}) == metering.samples({"A1"}) != ()
+
+
+def test_samples_are_those_of_the_accounts_asked_for(metering: Metering) -> None:
+    for meter_id in ("M1", "M2", "M99"):
+        metering.on_sample(sample(meter_id, 100, 1000))
+    assert [entry.account_id for entry in metering.samples({"A2"})] == ["A2"]
+    assert [entry.account_id for entry in metering.samples({"A1", "A2", "A3"})] == ["A1", "A2"]
+    assert metering.samples(set()) == ()
+
+
+def test_meter_without_account_is_shown_and_not_charged(metering: Metering) -> None:
+    metering.on_sample(sample("M99", 100, 1000))
+    newest = metering.newest("M99")
+    assert newest is not None
+    assert newest.values["voltage_l1"] == Decimal("230.1")
+    assert metering.latest("M99") is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "confirmed"), [("good", False), ("confirmed_falling", True), ("confirmed_jump", True)]
+)
+def test_implausible_value_that_was_read_twice_is_marked(metering: Metering, verdict: Any, confirmed: bool) -> None:
+    metering.on_sample(sample("M2", 100, 1000, verdict))
+    found = metering.latest("M2")
+    assert found is not None
+    assert found.confirmed is confirmed
+    assert (found.power_w_max, found.modulus_wh) == (20_000, 1_000_000)

@@ -1,0 +1,396 @@
+"""Orders: judged once, answered once, and no argument of a signed order can end the agent."""
+
+import hashlib
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+import pytest
+
+from cloud_sync.wire import Document, Order
+from edge.agent.order_desk import NOTE_INTERVAL_S, OrderDesk, Refused
+from edge.core import events as ev
+from edge.core.units import ClockReading
+from edge.ports import DoorAnswer
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+YUAN = 1_000_000_000
+
+
+class Checks:
+    """Verdicts under the test's hand; by default every envelope is good."""
+
+    def __init__(self) -> None:
+        self.refused: Refused | None = None
+        self.vouchers: dict[str, bytes] = {}
+
+    def order(self, envelope: bytes, _clock: ClockReading) -> Order | Refused:
+        order = msgspec.json.decode(envelope, type=Order)
+        if self.refused is None:
+            return order
+        return Refused(self.refused.reason, order if self.refused.order is not None else None)
+
+    def document(self, envelope: bytes) -> Document | Refused:
+        return self.refused or msgspec.json.decode(envelope, type=Document)
+
+    def voucher(self, text: str) -> bytes | Refused:
+        return self.vouchers.get(text) or Refused("check_digit")
+
+
+class Desk:
+    """A desk in a running street: one account open, one whose meter has never answered."""
+
+    def __init__(self, kit: Any) -> None:
+        self.kit = kit
+        self.world = kit.World(kit.House(1, opening_nano=10 * YUAN), kit.House(2))
+        self.world.houses["A02"].silent = True
+        self.checks = Checks()
+
+    async def open(self) -> None:
+        await self.world.live(1)
+        self.desk = OrderDesk(
+            self.checks,
+            {"M01": "A01", "M02": "A02"},
+            self.world.read,
+            lambda: self.world.gateway.state,
+            self.world.gateway.newest_sample,
+            self.world.gateway.submit,
+        )
+        self.known = len(self.world.log.events)
+
+    def order(self, order_type: str, cid: str = "c-1", meter: str = "M01", **changes: Any) -> bytes:
+        fields: dict[str, Any] = {
+            "v": 1, "cid": cid, "gw": "gw-1", "meter": meter, "type": order_type, "args": {},
+            "nbf": self.kit.start_at, "kid": "k-1",
+        }  # fmt: skip
+        return msgspec.json.encode(Order(**{**fields, **changes}))
+
+    def credit(self, cid: str = "c-1", meter: str = "M01", **arguments: Any) -> bytes:
+        return self.order("credit", cid, meter, args={"payment_id": "p-1", "amount_nano": 5 * YUAN, **arguments})
+
+    async def take(self, envelope: bytes, door: str = "cloud") -> DoorAnswer:
+        return await self.desk.take_order(envelope, door)
+
+    async def document(self, body: str, kind: str = "tariff") -> None:
+        document = Document(v=1, gw="gw-1", kind=kind, version=1, body=body, nbf=self.kit.start_at, kid="tariff-1")
+        await self.desk.take_document(msgspec.json.encode(document))
+
+    def new(self) -> list[Any]:
+        """Events since the last look."""
+        found = self.world.log.events[self.known :]
+        self.known = len(self.world.log.events)
+        return list(found)
+
+    @property
+    def money(self) -> int:
+        money: int = self.world.gateway.state.accounts["A01"].money_nano
+        return money
+
+
+@pytest.fixture
+def at_desk(virtual: Run, kit: Any) -> Callable[[Callable[[Desk], Coroutine[Any, Any, Any]]], Any]:
+    """Runs a scenario at an open desk. The log must replay to the state in the end, whatever came in."""
+
+    def run(scenario: Callable[[Desk], Coroutine[Any, Any, Any]]) -> Any:
+        async def whole() -> Any:
+            desk = Desk(kit)
+            await desk.open()
+            answer = await scenario(desk)
+            assert desk.world.log.replay() == desk.world.gateway.state
+            await desk.world.gateway.take_round()  # and the agent goes on
+            return answer
+
+        return virtual(whole())
+
+    return run
+
+
+# --- credits ---------------------------------------------------------------------------------
+
+
+def test_credit_is_applied_and_the_answer_says_what_became_of_the_money(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        answer = await desk.take(desk.credit())
+        assert (answer.accepted, answer.code) == (True, "applied")
+        live = answer.params["live_balance_nano"]
+        assert answer.params == {
+            "cid": "c-1", "account": "A01", "amount_nano": 5 * YUAN, "balance_nano": 15 * YUAN, "payment_id": "p-1",
+            "live_balance_nano": live,
+        }  # fmt: skip
+        assert 14 * YUAN < live < 15 * YUAN
+        assert [type(event).__name__ for event in desk.new()] == ["PaymentApplied", "OrderApplied"]
+
+    at_desk(scenario)
+
+
+def test_repeated_order_answers_with_its_stored_result_and_writes_nothing(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.take(desk.credit())
+        desk.new()
+        for door in ("cloud", "voucher", "cloud"):
+            answer = await desk.take(desk.credit(), door)
+            assert (answer.accepted, answer.code) == (False, "duplicate")
+            assert answer.params == {"cid": "c-1", "result": "applied"}
+        assert desk.new() == []
+        assert desk.money == 15 * YUAN
+
+    at_desk(scenario)
+
+
+def test_repeated_refusal_answers_with_its_stored_result(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.take(desk.credit(amount_nano=10**18))
+        answer = await desk.take(desk.credit(amount_nano=10**18))
+        assert answer.params == {"cid": "c-1", "result": "rejected:above_limit"}
+
+    at_desk(scenario)
+
+
+def test_same_payment_under_another_order_is_a_duplicate(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.take(desk.credit("c-1"))
+        answer = await desk.take(desk.credit("c-2"))
+        assert (answer.accepted, answer.code, answer.params) == (False, "duplicate", {"cid": "c-2"})
+        assert desk.money == 15 * YUAN
+        assert desk.world.gateway.state.applied == {"c-1": "applied", "c-2": "rejected:duplicate"}
+
+    at_desk(scenario)
+
+
+@pytest.mark.parametrize(
+    ("envelope", "reason"),
+    [
+        (lambda desk: desk.credit(meter="M09"), "unknown_account"),
+        (lambda desk: desk.credit(meter="M02"), "unknown_account"),  # known to the site book, not opened yet
+        (lambda desk: desk.credit(amount_nano=200_000 * YUAN), "above_limit"),
+        (lambda desk: desk.credit(paid_at="yesterday"), "arguments"),
+        (lambda desk: desk.credit(paid_at=None), "arguments"),
+        (lambda desk: desk.credit(paid_at=-1), "arguments"),
+        (lambda desk: desk.credit(paid_at=10**30), "arguments"),
+        (lambda desk: desk.credit(paid_at=True), "arguments"),
+        (lambda desk: desk.order("cut", meter="M09", exp=2**39, sv=1), "unknown_account"),
+        (lambda desk: desk.order("cut", exp=desk.kit.start_at, sv=1), "expired"),
+        (lambda desk: desk.order("restore", exp=2**39, sv=1), "no_transition"),
+        (lambda desk: desk.order("keep_supply", meter="M09", exp=2**39, sv=1), "unknown_account"),
+        (lambda desk: desk.order("set_tariff", meter="", args={"version": 1, "hash": "0" * 64}), "unknown_tariff"),
+        (lambda desk: desk.order("set_tariff", meter="M09", args=tariff_order(desk)), "unknown_account"),
+        (lambda desk: desk.order("set_tariff", meter="M02", args=tariff_order(desk)), "unknown_account"),
+        (lambda desk: desk.order("set_tariff", args=tariff_order(desk, effective_at="soon")), "arguments"),
+        (lambda desk: desk.order("set_tariff", args=tariff_order(desk, effective_at=10**30)), "arguments"),
+        (lambda desk: desk.order("set_tariff", args=tariff_order(desk, effective_at=0)), "before_valid_from"),
+        (lambda desk: desk.order("revoke", args={"cid": "c-0"}), "not_supported"),
+        (lambda desk: desk.order("resync", meter=""), "not_supported"),
+    ],
+)
+def test_refusal_is_answered_stored_and_changes_nothing(
+    at_desk: Any, envelope: Callable[[Desk], bytes], reason: str
+) -> None:
+    """The cloud repeats an order until its result arrives: each refusal is one."""
+
+    async def scenario(desk: Desk) -> None:
+        before = desk.world.gateway.state
+        answer = await desk.take(envelope(desk))
+        assert (answer.accepted, answer.code, answer.params) == (False, reason, {"cid": "c-1"})
+        assert [event.reason for event in desk.new() if isinstance(event, ev.OrderRefused)] == [reason]
+        state = desk.world.gateway.state
+        assert state.accounts == before.accounts
+        assert state.payments == before.payments
+        assert state.pending_tariffs == ()
+        assert state.applied["c-1"] == f"rejected:{reason}"
+        assert (await desk.take(envelope(desk))).code == "duplicate"
+        assert desk.new() == []
+
+    at_desk(scenario)
+
+
+def tariff_order(desk: Desk, **changes: Any) -> dict[str, Any]:
+    return {"version": 1, "hash": hashlib.sha256(desk.kit.tariff.encode()).hexdigest(), **changes}
+
+
+# --- supply ----------------------------------------------------------------------------------
+
+
+def test_cut_and_restore_of_an_operator_reach_the_account(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        cut = await desk.take(desk.order("cut", "c-1", exp=2**39, sv=1, args={"reason": "works"}))
+        assert (cut.accepted, cut.code, cut.params) == (True, "applied", {"cid": "c-1"})
+        account = desk.world.gateway.state.accounts["A01"]
+        assert (account.control_state.value, account.control_reason) == ("disconnected", "works")
+        old = await desk.take(desk.order("restore", "c-2", exp=2**39, sv=1))
+        assert (old.accepted, old.code) == (False, "superseded")
+        restored = await desk.take(desk.order("restore", "c-3", exp=2**39, sv=2))
+        assert (restored.accepted, restored.code) == (True, "applied")
+        assert desk.world.gateway.state.accounts["A01"].control_state.value == "connected"
+
+    at_desk(scenario)
+
+
+def test_payment_does_not_undo_an_operators_cut(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.take(desk.order("cut", "c-1", exp=2**39, sv=1))
+        await desk.take(desk.credit("c-2"))
+        assert desk.world.gateway.state.accounts["A01"].control_state.value == "disconnected"
+
+    at_desk(scenario)
+
+
+def test_keep_supply_refuses_a_later_cut(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        assert (await desk.take(desk.order("keep_supply", "c-1", exp=2**39, sv=1))).code == "applied"
+        answer = await desk.take(desk.order("cut", "c-2", exp=2**39, sv=2))
+        assert (answer.accepted, answer.code) == (False, "keep_supply")
+
+    at_desk(scenario)
+
+
+# --- envelopes nobody vouches for ------------------------------------------------------------
+
+
+def test_order_nobody_vouches_for_is_noted_and_stored_nowhere(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.checks.refused = Refused("signature")
+        answer = await desk.take(desk.credit())
+        assert (answer.accepted, answer.code, answer.params) == (False, "signature", {})
+        (noted,) = desk.new()
+        assert (noted.condition, noted.detail) == ("order_refused", "signature by cloud")
+        assert desk.world.gateway.state.applied == {}
+
+    at_desk(scenario)
+
+
+def test_flood_of_bad_orders_is_one_record_a_minute(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.checks.refused = Refused("signature")
+        for _ in range(50):
+            await desk.take(desk.credit())
+        await desk.document("{}")  # a bad document is of the same flood
+        assert len(desk.new()) == 1
+        desk.world.elapsed_ms_more = (NOTE_INTERVAL_S - 10) * 1000  # a commit takes seconds here
+        await desk.take(desk.credit())
+        assert len(desk.new()) == 0
+        desk.world.elapsed_ms_more = NOTE_INTERVAL_S * 1000
+        await desk.take(desk.credit())
+        assert len(desk.new()) == 1
+        assert desk.desk.refused_unauthentic == 53
+
+    at_desk(scenario)
+
+
+def test_order_whose_window_forbids_it_is_refused_for_good(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.checks.refused = Refused("expired", msgspec.json.decode(desk.order("cut"), type=Order))
+        answer = await desk.take(desk.order("cut", exp=2**39, sv=1))
+        assert (answer.accepted, answer.code, answer.params) == (False, "expired", {"cid": "c-1"})
+        assert desk.world.gateway.state.applied == {"c-1": "rejected:expired"}
+        await desk.take(desk.order("cut", exp=2**39, sv=1))
+        assert len(desk.new()) == 1
+
+    at_desk(scenario)
+
+
+def test_order_that_comes_too_early_leaves_no_trace(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.checks.refused = Refused("not_yet", msgspec.json.decode(desk.order("cut"), type=Order))
+        assert await desk.take(desk.order("cut", exp=2**39, sv=1)) == DoorAnswer(False, "not_yet", {})
+        assert desk.new() == []
+        desk.checks.refused = None  # the cloud sends it again, in time
+        assert (await desk.take(desk.order("cut", exp=2**39, sv=1))).code == "applied"
+
+    at_desk(scenario)
+
+
+# --- vouchers --------------------------------------------------------------------------------
+
+
+def test_voucher_is_the_same_order_by_another_door(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.checks.vouchers["TYPED"] = desk.credit()
+        answer = await desk.desk.take_voucher("TYPED")
+        assert (answer.accepted, answer.code) == (True, "applied")
+        assert [event.door for event in desk.new() if isinstance(event, ev.PaymentApplied)] == ["voucher"]
+        assert (await desk.take(desk.credit())).code == "duplicate"
+        assert desk.money == 15 * YUAN
+
+    at_desk(scenario)
+
+
+def test_mistyped_voucher_is_answered_and_not_recorded(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        assert await desk.desk.take_voucher("TIPED") == DoorAnswer(False, "check_digit", {})
+        assert desk.new() == []
+
+    at_desk(scenario)
+
+
+# --- tariffs ---------------------------------------------------------------------------------
+
+
+def test_tariff_is_stored_and_put_in_force_by_its_hash(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        body = desk.kit.tariff_document(version=2)
+        await desk.document(body)
+        await desk.document(body)  # the cloud repeats it
+        assert [type(event).__name__ for event in desk.new()] == ["TariffAccepted"]
+        assert desk.world.gateway.state.accounts["A01"].tariff == "demo-street@1"
+        at = desk.kit.start_at + 7200
+        arguments = {"version": 2, "hash": hashlib.sha256(body.encode()).hexdigest(), "effective_at": at}
+        answer = await desk.take(desk.order("set_tariff", meter="", args=arguments))
+        assert (answer.accepted, answer.code) == (True, "applied")
+        assert desk.world.gateway.state.pending_tariffs == ((at, "A01", "demo-street@2"),)
+        await desk.world.live(3)
+        assert desk.world.gateway.state.accounts["A01"].tariff == "demo-street@2"
+
+    at_desk(scenario)
+
+
+def bad_tariffs(kit: Any) -> dict[str, str]:
+    return {
+        "no JSON": "{",
+        "no tariff": "{}",
+        "nested": "[" * 100_000,
+        "unknown key": json.dumps({**json.loads(kit.tariff), "\ud800": 1}),
+        "other zone": kit.tariff_document(version=2, time_zone="Europe/Berlin"),
+        "other currency": kit.tariff_document(version=2, currency="EUR"),
+        "other minor unit": kit.tariff_document(version=2, minor_digits=3),
+        "version in force": kit.tariff_document(title="the same version with other content"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no JSON", "no tariff", "nested", "unknown key", "other zone", "other currency", "other minor unit",
+        "version in force",
+    ],
+)  # fmt: skip
+def test_tariff_that_does_not_fit_is_noted_and_the_agent_goes_on(at_desk: Any, name: str) -> None:
+    """Whatever is stored is compiled at every start: one bad document would end the agent for good."""
+
+    async def scenario(desk: Desk) -> None:
+        before = desk.world.gateway.state.tariffs
+        await desk.document(bad_tariffs(desk.kit)[name])
+        assert desk.world.gateway.state.tariffs == before
+        (noted,) = desk.new()
+        assert noted.condition == "tariff_refused"
+        assert noted.detail
+
+    at_desk(scenario)
+
+
+def test_document_nobody_vouches_for_is_noted(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.checks.refused = Refused("signature")
+        await desk.document(desk.kit.tariff_document(version=2))
+        assert [(event.condition, event.detail) for event in desk.new()] == [("document_refused", "signature")]
+
+    at_desk(scenario)
+
+
+def test_document_of_another_kind_is_left_alone(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.document("{}", kind="roster")
+        assert desk.new() == []
+
+    at_desk(scenario)
