@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,9 +200,11 @@ def run_test(options: argparse.Namespace) -> int:
     results = {
         "ruff check": run_check(environment, "ruff", "check"),
         "ruff format": run_check(environment, "ruff", "format", "--check"),
-        "mypy": run_check(environment, "mypy"),
-        f"pytest on {environment.python_name}": run_pytest(environment, options.pytest_arguments),
     }
+    with ThreadPoolExecutor(1) as beside:
+        types = beside.submit(run_check, environment, "mypy")  # while the tests wait for their demo
+        results[f"pytest on {environment.python_name}"] = run_pytest(environment, options.pytest_arguments)
+        results["mypy"] = types.result()
     if options.all_pythons:
         for python in other_ends(find_pythons(), environment.python_name):
             other = Environment(ROOT / f".venv-{python_name(python)}", python)
@@ -243,9 +246,9 @@ def run_pytest(environment: Environment, arguments: Sequence[str]) -> bool:
 
 def parallel(arguments: Sequence[str]) -> list[str]:
     """Spreads the tests over the cores, unless pytest's arguments say how to run them."""
-    workers = min(WORKERS_MAX, len(os.sched_getaffinity(0)))
+    workers = min(WORKERS_MAX, len(os.sched_getaffinity(0)) + 1)  # one mostly waits for the demo
     own = ("-n", "--numprocesses", "--pdb", "--trace", "-s", "--collect-only", "-p")
-    if workers < 2 or any(argument.startswith(own) for argument in arguments):
+    if any(argument.startswith(own) for argument in arguments):
         return []
     return ["-n", str(workers), "--dist", "worksteal"]
 

@@ -64,7 +64,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value <= 1_000_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 1000000")
     return value

@@ -101,7 +101,7 @@ def test_tests_are_spread_over_the_cores_unless_told_otherwise(
     build: ModuleType, arguments: list[str], spread: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    assert build.parallel(arguments) == (["-n", "2", "--dist", "worksteal"] if spread else [])
+    assert build.parallel(arguments) == (["-n", "3", "--dist", "worksteal"] if spread else [])
 
 
 def test_exit_status_tells_refusal_failure_and_interruption_apart(

@@ -123,8 +123,8 @@ class Gateway:
 
     async def take_round(self) -> None:
         """One look at all accounts: freezes, charges, notices, cuts, restores, and a new snapshot."""
-        clock = self._clock.read()
-        await self._open_accounts(clock)
+        await self._open_accounts(self._clock.read())
+        clock = self._clock.read()  # not before the readings that are judged by it
         samples = self._metering.samples(self.state.accounts)
         slot = clock.at // self.site.slot_s
         record = bool(samples) and slot != self._slot

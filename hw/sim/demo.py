@@ -12,7 +12,8 @@ import socket
 import sys
 import tempfile
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def run_demo(seconds: float | None, speed: float, port: int, data: Path | None, 
     directory = data if data is not None else Path(tempfile.mkdtemp(prefix="wattgate-demo-"))
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(Demo(directory, seconds, speed, free_port(port), as_json=as_json).run())
+        with claimed_port(port) as console_port, reserved_port() as broker_port:
+            return asyncio.run(Demo(directory, seconds, speed, console_port, broker_port, as_json=as_json).run())
     except OSError as error:
         print(f"wattgate demo: {error}", file=sys.stderr)
         return 2
@@ -49,24 +51,52 @@ def run_demo(seconds: float | None, speed: float, port: int, data: Path | None, 
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def free_port(first: int) -> int:
-    """The first free port of 127.0.0.1 from `first` on. OSError when there is none among 50."""
+@contextmanager
+def claimed_port(first: int) -> Iterator[int]:
+    """The first port of 127.0.0.1 from `first` on that is free and that no other demo is about to use.
+
+    A name in Linux's abstract namespace is the claim; it goes with the process. OSError when there is none among 50.
+    """
     for port in range(first, min(first + PORTS_TRIED, 65_536)):
+        claim = claim_of(port)
+        if claim is not None:
+            with claim:
+                yield port
+            return
+    raise OSError(f"no free port from {first} on, {PORTS_TRIED} tried")
+
+
+def claim_of(port: int) -> socket.socket | None:
+    """The claim on a port, None while somebody uses it or has claimed it."""
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0wattgate-demo-{port}")
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return port
-    raise OSError(f"no free port from {first} on, {PORTS_TRIED} tried")
+            probe.bind(("127.0.0.1", port))
+    except OSError:
+        claim.close()
+        return None
+    return claim
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that stays the demo's while its broker is gone: bound, but never listened on."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 class Demo:
     """One run."""
 
-    def __init__(self, directory: Path, seconds: float | None, speed: float, port: int, *, as_json: bool) -> None:
+    def __init__(
+        self, directory: Path, seconds: float | None, speed: float, port: int, broker_port: int, *, as_json: bool
+    ) -> None:
         self._directory, self._port, self._as_json = directory, port, as_json
         self._seconds, self._speed = seconds, speed
-        broker_port = free_port(21_883)
         self._files = write_demo(directory, speed, port, broker_port)
         logs = directory / "log"
         logs.mkdir(exist_ok=True)
@@ -151,6 +181,7 @@ class Demo:
         load_stopped = False
         await self._let_load_begin(started)
         while not self._stop.is_set():
+            self._check_alive()
             passed_s = self._now() - self._start_at
             while scenes and scenes[0].after_s <= passed_s:
                 scene = scenes.pop(0)
@@ -164,6 +195,12 @@ class Demo:
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), TICK_S)
+
+    def _check_alive(self) -> None:
+        """A street or a cloud that ended by itself ends the demo, with where to read why."""
+        for child in (self._street, self._cloud):
+            if child.pid is None:
+                raise OSError(f"the {child.name} ended by itself; see {self._directory / 'log' / child.name}")
 
     async def _let_load_begin(self, started: float) -> None:
         """Nothing is drawn before every account is open, so that the first watt-hour is charged too."""
@@ -199,7 +236,7 @@ class Demo:
             process = await self._agent.start()
             (self._directory / "agent.pid").write_text(str(process.pid), "ascii")
             assert process.stdout is not None
-            while line := await process.stdout.readline():
+            while (line := await process.stdout.readline()).endswith(b"\n"):  # a killed one leaves half a line
                 self._tell(line)
             status = await process.wait()
             self._say(f"-- the agent ended with {status} and is started again")

@@ -99,6 +99,14 @@ def guarded(what: str, violations: Iterator[str]) -> Iterator[str]:
 # --- the folder ------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=8192)  # a test audits the same folder again and again, with one record altered
+def event_of(body: bytes) -> JsonObject:
+    event = json.loads(body)
+    if not isinstance(event, dict):
+        raise ValueError("is no JSON object")
+    return event
+
+
 @dataclass(frozen=True)
 class Record:
     """One row of a ledger. `place` is the journal's order of all streams; the cloud has none."""
@@ -115,6 +123,11 @@ class Record:
     @property
     def name(self) -> str:
         return f"{self.stream} {self.seq}"
+
+    @property
+    def event(self) -> JsonObject:
+        """What the body says, not to be changed. Raises ValueError when that is no object."""
+        return event_of(bytes(self.body))
 
 
 @dataclass(frozen=True)
@@ -251,7 +264,8 @@ def unequal_records(folder: Folder, stream: str) -> Iterator[str]:
             yield f"{record.name} differs between the journal and the cloud"
         if record.gateway_id != folder.gateway_id:
             yield f"the cloud's {record.name} is of another gateway"
-        if record.received_at is None or not event_at(record) <= record.received_at <= folder.registers["at"]:
+        said_at = event_at(record if own is None else own)
+        if record.received_at is None or not said_at <= record.received_at <= folder.registers["at"]:
             yield f"the cloud says it received {record.name} at {record.received_at}, before or after it could"
     missing = sorted(here.keys() - there.keys())
     if missing and (stream in WHOLE_STREAMS or missing[0] <= max(there, default=(0, 0))):
@@ -260,7 +274,7 @@ def unequal_records(folder: Folder, stream: str) -> Iterator[str]:
 
 def event_at(record: Record) -> int:
     try:
-        return int(json.loads(record.body)["at"])
+        return int(record.event["at"])
     except BROKEN:
         return 0
 
@@ -373,10 +387,10 @@ class Tariff:
     def _shares(self, start_at: int, end_at: int, energy_wh: int) -> list[tuple[tuple[str, int], int]]:
         """Whole watt-hours for each segment the interval touches: by seconds, the largest remainders rounded up."""
         first = bisect_right(self.starts, start_at if start_at < end_at else end_at - 1) - 1
-        bounds = [*self.starts, sys.maxsize]
         touched = range(first, max(first + 1, bisect_left(self.starts, end_at)))
         if len(touched) == 1:
             return [(self.segments[first], energy_wh)]
+        bounds = [*self.starts, sys.maxsize]
         exact_shares = [
             Fraction(energy_wh * (min(end_at, bounds[n + 1]) - max(start_at, bounds[n])), end_at - start_at)
             for n in touched
@@ -514,7 +528,7 @@ class Books:
         for record in self.folder.journal:
             self.record = record
             try:
-                self._read(record, json.loads(record.body))
+                self._read(record, record.event)
             except BROKEN as error:
                 self.complain(f"cannot be read: {error!r}")
         self.record = None
@@ -527,8 +541,8 @@ class Books:
 
     def _read(self, record: Record, event: JsonObject) -> None:
         kind = event["type"]
-        streams, handler = HANDLERS[kind]
-        self.expect("the stream", record.stream, streams)
+        stream, handler = HANDLERS.get(kind, (record.stream, Books.never_here))
+        self.expect("the stream", record.stream, stream)
         if self.paid is not None and kind != "OrderApplied":
             self.complain("comes between a payment and its result")
             self.paid = None
@@ -639,37 +653,48 @@ class Books:
 
     def charge(self, account: Account, at: int, register_wh: int, lines: list[JsonObject], after: object) -> None:
         """Moves an account to a register, with what that must cost."""
-        energy_wh = register_wh - account.recorded_wh
+        position, energy_wh = account.position, register_wh - account.recorded_wh
+        if (at, energy_wh) == (account.recorded_at, 0) and position.cycle_start_at is not None:
+            if lines or after != (position.energy_wh, position.cycle_start_at, False):
+                self.complain(f"{account.name}: the same reading is recorded again, and not the same")
+            return
         if energy_wh < 0 or at < account.recorded_at:
             self.complain(f"{account.name}: goes back from {account.recorded_wh} to {register_wh} Wh")
             return
         if account.hold and energy_wh:
             self.complain(f"{account.name}: is charged while its register cannot be believed")
-        rated = self.tariff.rate(account.position, account.recorded_at, at, energy_wh)
-        prices = self.tariff.price_of
-        wanted = [
-            {
-                "period": period,
-                "block": block,
-                "energy_wh": share_wh,
-                "price_micro_per_kwh": prices[period, block],
-                "amount_nano": share_wh * prices[period, block],
-            }
-            for period, block, share_wh in self.in_order(rated.lines)
-        ]
-        self.expect(f"{account.name}: the cost of {energy_wh} Wh", lines, wanted)
-        position = account.position
-        self.expect(f"{account.name}: cycle", after, (position.energy_wh, position.cycle_start_at, rated.estimated))
+        rated = self.tariff.rate(position, account.recorded_at, at, energy_wh)
+        wanted = self.lines_of(rated)
+        if lines != wanted:
+            self.complain(f"{account.name}: the cost of {energy_wh} Wh is {lines}, by these books {wanted}")
+        reached = (position.energy_wh, position.cycle_start_at, rated.estimated)
+        if after != reached:
+            self.complain(f"{account.name}: the cycle is at {after}, by these books {reached}")
         account.recorded_at, account.recorded_wh = at, register_wh
         account.estimate_nano += rated.amount_nano
         account.charged_ever_wh += energy_wh
         for (period, block), share_wh in rated.lines.items():
-            key = (period, block, prices[period, block])
+            key = (period, block, self.tariff.price_of[period, block])
             account.charged[key] = account.charged.get(key, 0) + share_wh
 
-    def in_order(self, lines: Mapping[tuple[str, int], int]) -> list[tuple[str, int, int]]:
+    def lines_of(self, rated: Rated) -> list[JsonObject]:
+        """As a record must list them: in the order of the tariff's periods, then of the blocks."""
+        if not rated.lines:
+            return []
         names = self.tariff.names
-        return sorted(((*key, wh) for key, wh in lines.items()), key=lambda line: (names.index(line[0]), line[1]))
+        lines = []
+        for (period, block), share_wh in sorted(rated.lines.items(), key=lambda line: (names.index(line[0][0]), line)):
+            price = self.tariff.price_of[period, block]
+            lines.append(
+                {
+                    "period": period,
+                    "block": block,
+                    "energy_wh": share_wh,
+                    "price_micro_per_kwh": price,
+                    "amount_nano": share_wh * price,
+                }
+            )
+        return lines
 
     def bill_issued(self, event: JsonObject) -> None:
         account, at = self.accounts[event["account"]], event["at"]
@@ -874,6 +899,10 @@ class Books:
 
     def noted(self, event: JsonObject) -> None:
         """Says what happened and moves nothing."""
+
+    def never_here(self, event: JsonObject) -> None:
+        """Policies and prices do not change in this street's story, nor does anything these books do not know."""
+        self.complain(f"{event['type']} has no place in this story")
 
 
 def half_away(value: Fraction) -> int:
@@ -1113,6 +1142,7 @@ ROOT_OF_MINUS_ONE = pow(2, (PRIME - 1) // 4, PRIME)
 Point = tuple[int, int, int, int]  # extended coordinates: X, Y, Z and T = XY/Z
 
 
+@lru_cache(maxsize=64)
 def signature_holds(public_key: bytes, signature: bytes, message: bytes) -> bool:
     """Whether the signature is this key's over this message."""
     key, commitment = decompressed(public_key), decompressed(signature[:32])

@@ -1,13 +1,16 @@
 """One demo for all tests of this folder: the product as it is started by hand, its agent killed at the worst moments.
 
-The demo takes its 100 seconds once; what can be looked at while it runs, is. Times are real seconds.
+The demo takes its 100 seconds once, whichever of pytest's processes starts it; the others look on through its folder.
+Times are real seconds.
 """
 
+import fcntl
 import importlib.util
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +29,7 @@ DEMO_SECONDS = 100
 START_S_MAX = 40.0
 END_S_MAX = 90.0  # drained and stopped, on a busy machine
 STOP_S_MAX = 20.0
+LOOK_S = 0.05
 
 # A line of the demo: what is in the air at that instant. The agent is killed when the line is seen.
 WORST_MOMENTS = {
@@ -43,6 +47,43 @@ def wattgate() -> list[str]:
     return [str(script)] if script.exists() and not in_tree else [sys.executable, "-m", "edge.cli"]
 
 
+def free_port() -> int:
+    """A port that no other test running beside this one will ask for."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def family_of(mark: str) -> list[str]:
+    """The processes that inherited a mark and are there, as their command lines."""
+    alive = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdigit() and mark.encode() in (process / "environ").read_bytes().split(b"\0"):
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                alive.append(f"{process.name} {command}")
+    return alive
+
+
+def comes_true(condition: Callable[[], object], within_s: float) -> bool:
+    """Whether it becomes true in time."""
+    look, end = threading.Event(), time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        look.wait(LOOK_S)
+    return True
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keeps out, meanwhile, every process and thread that asks for the same."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class Program:
     """A running `wattgate`, its lines as they come, and every process that came from it."""
 
@@ -50,7 +91,6 @@ class Program:
         self.mark = f"WATTGATE_TEST_MARK={uuid.uuid4().hex}"  # inherited by all that it starts
         name, _, value = self.mark.partition("=")
         self.lines: list[str] = []
-        self.said = threading.Condition()
         self.ended = False
         self._on_line = on_line
         self.process = subprocess.Popen(
@@ -68,27 +108,14 @@ class Program:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            with self.said:
-                self.lines.append(line.rstrip("\n"))
-                self.said.notify_all()
+            self.lines.append(line.rstrip("\n"))
             if self._on_line is not None:
-                self._on_line(line)
-        with self.said:
-            self.ended = True
-            self.said.notify_all()
+                self._on_line(self.lines[-1])
+        self.ended = True
 
     def wait_for(self, pattern: str, within_s: float) -> str:
         """The first line in which the pattern is found, whether it was said already or not."""
-        found: list[str] = []
-
-        def heard() -> bool:
-            found[:] = [line for line in self.lines if re.search(pattern, line)]
-            return bool(found) or self.ended
-
-        with self.said:
-            self.said.wait_for(heard, within_s)
-        assert found, f"no line with {pattern!r} within {within_s} s:\n" + "\n".join(self.lines)
-        return found[0]
+        return first_line(lambda: self.lines, pattern, lambda: self.ended, within_s)
 
     def end(self, within_s: float) -> int:
         """The exit status, once it ends by itself."""
@@ -97,44 +124,78 @@ class Program:
         return status
 
     def family(self) -> list[str]:
-        """The processes that came from it and are there, as their command lines."""
-        alive = []
-        for process in Path("/proc").iterdir():
-            with suppress(OSError):
-                if process.name.isdigit() and self.mark.encode() in (process / "environ").read_bytes().split(b"\0"):
-                    command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    alive.append(f"{process.name} {command}")
-        return alive
+        """Its processes that are there."""
+        return family_of(self.mark)
 
     def put_down(self) -> None:
         """Ends whatever is left of it, for a test that failed half-way."""
         for line in self.family():
             with suppress(ProcessLookupError):
                 os.kill(int(line.split()[0]), signal.SIGKILL)
-        self.process.wait(STOP_S_MAX)
-        self._reader.join(STOP_S_MAX)
+        self.end(STOP_S_MAX)
 
 
-class StreetDemo(Program):
-    """The one long demo. Its agent is killed at the worst moments, each once."""
+def first_line(lines: Callable[[], list[str]], pattern: str, ended: Callable[[], bool], within_s: float) -> str:
+    """The first line in which the pattern is found. Fails with all of them when it does not come."""
+    found: list[str] = []
+
+    def heard() -> bool:
+        over = ended()  # asked first, so that the last lines are looked at
+        found[:] = [line for line in lines() if re.search(pattern, line)]
+        return bool(found) or over
+
+    comes_true(heard, within_s)
+    assert found, f"no line with {pattern!r} within {within_s} s:\n" + "\n".join(lines())
+    return found[0]
+
+
+class KilledDemo(Program):
+    """The long demo itself. Its agent is killed at each of the worst moments, once."""
 
     def __init__(self, folder: Path) -> None:
-        self.data = folder / "data"
-        self.killed: dict[str, int] = {}  # by moment, the agent's process id
-        self.calm = threading.Lock()  # while it is held nothing is killed
-        self._result: dict[str, Any] | None = None
-        arguments = ["demo", "--seconds", str(DEMO_SECONDS), "--json", "--data", str(self.data)]
-        super().__init__(arguments, folder, self._kill_at_worst_moment)
-        self.started_at = time.monotonic()
+        self._folder = folder
+        self._killed: dict[str, int] = {}  # by moment, the agent's process id
+        where = ["--data", str(folder / "data"), "--port", str(free_port())]
+        super().__init__(["demo", "--seconds", str(DEMO_SECONDS), "--json", *where], folder, self._heard)
+        (folder / "mark").write_text(self.mark)
+        self._end = threading.Thread(target=self._tell_end, daemon=True)
+        self._end.start()
 
-    def _kill_at_worst_moment(self, line: str) -> None:
-        for moment in WORST_MOMENTS.keys() - self.killed.keys():
+    def _heard(self, line: str) -> None:
+        with (self._folder / "lines").open("a", encoding="utf-8") as told:
+            told.write(f"{line}\n")
+        for moment in WORST_MOMENTS.keys() - self._killed.keys():
             if re.search(moment, line):
-                with self.calm:
-                    pid = int((self.data / "agent.pid").read_text("ascii"))
-                    self.killed[moment] = pid
+                with alone(self._folder / "calm.lock"):
+                    pid = int((self._folder / "data" / "agent.pid").read_text("ascii"))
+                    self._killed[moment] = pid
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
+
+    def _tell_end(self) -> None:
+        self._reader.join()
+        end = {"status": self.process.wait(), "killed": self._killed}
+        new = self._folder / "end.new"
+        new.write_text(json.dumps(end), "utf-8")
+        new.rename(self._folder / "end")
+
+
+class StreetDemo:
+    """The long demo, seen from any of pytest's processes through its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.data = folder / "data"
+
+    @property
+    def lines(self) -> list[str]:
+        """What it has said so far."""
+        told = self._folder / "lines"
+        return told.read_text("utf-8").splitlines() if told.exists() else []
+
+    def wait_for(self, pattern: str, within_s: float) -> str:
+        """The first line in which the pattern is found, whether it was said already or not."""
+        return first_line(lambda: self.lines, pattern, (self._folder / "end").exists, within_s)
 
     @property
     def address(self) -> str:
@@ -145,18 +206,46 @@ class StreetDemo(Program):
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Nothing is killed meanwhile."""
-        with self.calm:
+        """Its agent is not killed meanwhile."""
+        with alone(self._folder / "calm.lock"):
             yield
 
+    def end(self) -> Mapping[str, Any]:
+        """Its exit status, and which process was killed at which moment, once it has ended by itself."""
+        assert comes_true((self._folder / "end").exists, DEMO_SECONDS + END_S_MAX), "\n".join(self.lines)
+        end: Mapping[str, Any] = json.loads((self._folder / "end").read_text("utf-8"))
+        return end
+
     def result(self) -> Mapping[str, Any]:
-        """Its JSON object, once it has ended by itself with status 0."""
-        if self._result is None:
-            passed_s = time.monotonic() - self.started_at
-            status = self.end(max(1.0, DEMO_SECONDS + END_S_MAX - passed_s))
-            assert status == 0, "\n".join(self.lines)
-            self._result = json.loads(self.lines[-1])
-        return self._result
+        """Its JSON object, once it has ended with status 0."""
+        assert self.end()["status"] == 0, "\n".join(self.lines)
+        result: Mapping[str, Any] = json.loads(self.lines[-1])
+        return result
+
+    def family(self) -> list[str]:
+        """Its processes that are there."""
+        return family_of((self._folder / "mark").read_text())
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StreetDemo]:
+    """The long demo, as soon as it is started: a test waits for the line or the end it needs."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    own = tmp_path_factory.getbasetemp()
+    folder = own / "street" if run is None else own.parent / f"street_{run[:8]}"
+    started = None
+    with alone(folder.with_suffix(".lock")):
+        if folder.exists():
+            (folder / "shared").touch()
+        else:
+            folder.mkdir()
+            started = KilledDemo(folder)
+    view = StreetDemo(folder)
+    yield view
+    if started is not None:
+        if (folder / "shared").exists():
+            view.end()
+        started.put_down()
 
 
 @pytest.fixture
@@ -173,12 +262,21 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
         program.put_down()
 
 
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StreetDemo]:
-    """The long demo, as soon as it is started: a test waits for the line it needs."""
-    running = StreetDemo(tmp_path_factory.mktemp("demo"))
-    yield running
-    running.put_down()
+@pytest.fixture
+def port() -> int:
+    """For a console that is to be had at its port."""
+    return free_port()
+
+
+@pytest.fixture
+def check_gone() -> Callable[[Any, float], None]:
+    """Fails, naming them, if some processes of a program are still there after that time."""
+
+    def check(program: Any, within_s: float) -> None:
+        gone = comes_true(lambda: program.family() == [], within_s)
+        assert gone, "still there: " + "; ".join(program.family())
+
+    return check
 
 
 @pytest.fixture(scope="session")

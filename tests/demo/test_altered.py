@@ -1,4 +1,4 @@
-"""The auditor fails when one row of a finished demo is altered: journal, cloud database, registers, or what they rest on.
+"""The auditor fails when one row of a finished demo is altered, in the journal, the cloud or the registers.
 
 Every column of every table is altered once, in a row chosen by a fixed seed, and so is every field of the registers.
 Then a forger who can do more: he alters a record and makes both ledgers' hashes right again.
@@ -10,14 +10,14 @@ import random
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(225)]
+pytestmark = pytest.mark.timeout(225)
 
 JOURNAL, CLOUD = "agent/journal.db", "cloud.db"
 AUDITED = (JOURNAL, CLOUD, "registers.json", "street.json", "site.json", "demo-street.json", "clock.json")
@@ -57,6 +57,8 @@ def violations(auditor: Any, folder: Path) -> Callable[[], list[str]]:
 def opened(path: Path) -> sqlite3.Connection:
     """A database whose guards are gone, as they are for somebody with the file in hand."""
     database = sqlite3.connect(path, isolation_level=None)
+    for pragma in ("synchronous = OFF", "journal_mode = MEMORY", "locking_mode = EXCLUSIVE"):
+        database.execute(f"PRAGMA {pragma}")
     for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
         database.execute(f"DROP TRIGGER {name}")
     return database
@@ -122,23 +124,36 @@ CELLS = [
 def test_one_altered_cell_is_found(
     folder: Path, violations: Callable[[], list[str]], file: str, table: str, column: str
 ) -> None:
-    key = {"record": "stream, seq", "mark": "stream", "stream": "stream"}.get(table, "1")
     with closing(opened(folder / file)) as database:
-        where = "WHERE stream <> 'rdg'" if table == "mark" else ""
-        rows = database.execute(f"SELECT {column}, * FROM {table} {where} ORDER BY {key}").fetchall()
         names = [entry[1] for entry in database.execute(f"PRAGMA table_info({table})")]
-        row = random.Random(f"{file} {table} {column}").choice(rows)
-        conditions = " AND ".join(f"{name} IS ?" for name in names)
-        # A place or a sequence one further is taken already.
-        new = row[0] + 1_000_000 if column in ("place", "seq") else altered(row[0])
-        new = "evt" if column == "stream" and row[0] == "led" else "led" if column == "stream" else new
-        values = (int(new) if isinstance(row[0], int) and isinstance(new, int) else new, *row[1:])
+        where = "WHERE stream = 'led'" if "stream" in names else ""
+        rows = database.execute(f"SELECT * FROM {table} {where}").fetchall()
+        row = dict(zip(names, random.Random(f"{file} {table} {column}").choice(rows), strict=True))
         database.execute("PRAGMA ignore_check_constraints = ON")
-        if table in ("mark", "stream") and column == "stream":
-            database.execute(f"DELETE FROM {table} WHERE stream = ?", (new,))
-        done = database.execute(f"UPDATE {table} SET {column} = ? WHERE {conditions}", values)
+        this_row = " AND ".join(f"{name} IS ?" for name in names)
+        done = database.execute(
+            f"UPDATE {table} SET {column} = ? WHERE {this_row}", (new_cell(column, row[column]), *row.values())
+        )
         assert done.rowcount == 1
     assert violations() != []
+
+
+def new_cell(column: str, value: object) -> object:
+    """One that no other row has in a unique column, and that the column's type admits."""
+    if column in ("place", "seq"):
+        return int(str(value)) + 1_000_000
+    if value is None:
+        return b"1" if column == "document" else 1
+    if column == "body":
+        return other_digit(value, random.Random(column))
+    return altered(value)
+
+
+def other_digit(body: Any, dice: random.Random) -> bytes:
+    """The record with one of its digits one higher."""
+    at = dice.choice([found.start() for found in re.finditer(rb"[0-9]", body)])
+    changed: bytes = body[:at] + str((int(body[at : at + 1]) + 1) % 10).encode() + body[at + 1 :]
+    return changed
 
 
 def test_every_column_is_either_altered_or_free(finished: Path) -> None:
@@ -164,8 +179,7 @@ def test_one_digit_of_one_record_is_found(
     with closing(opened(folder / file)) as database:
         rows = database.execute("SELECT seq, body FROM record WHERE stream = ? ORDER BY seq", (stream,)).fetchall()
         seq, body = dice.choice(rows)
-        digit = dice.choice([found.start() for found in re.finditer(rb"[0-9]", body)])
-        changed = body[:digit] + str((int(chr(body[digit])) + 1) % 10).encode() + body[digit + 1 :]
+        changed = other_digit(body, dice)
         database.execute("UPDATE record SET body = ? WHERE stream = ? AND seq = ?", (changed, stream, seq))
     found = violations()
     where = "journal" if file == JOURNAL else "cloud"
@@ -175,13 +189,11 @@ def test_one_digit_of_one_record_is_found(
 
 @pytest.mark.parametrize("file", [JOURNAL, CLOUD])
 @pytest.mark.parametrize("stream", STREAMS)
-@pytest.mark.parametrize("which", ["first", "middle", "last"])
-def test_one_missing_record_is_found(
-    folder: Path, violations: Callable[[], list[str]], file: str, stream: str, which: str
-) -> None:
+def test_one_missing_record_is_found(folder: Path, violations: Callable[[], list[str]], file: str, stream: str) -> None:
+    with closing(sqlite3.connect(folder / CLOUD)) as cloud:  # it may lack the very last readings
+        seqs = [row[0] for row in cloud.execute("SELECT seq FROM record WHERE stream = ? ORDER BY seq", (stream,))]
     with closing(opened(folder / file)) as database:
-        seqs = [row[0] for row in database.execute("SELECT seq FROM record WHERE stream = ? ORDER BY seq", (stream,))]
-        seq = {"first": seqs[0], "middle": seqs[len(seqs) // 2], "last": seqs[-1]}[which]
+        seq = random.Random(f"{file} {stream}").choice([seqs[0], seqs[len(seqs) // 2], seqs[-1]])
         database.execute("DELETE FROM record WHERE stream = ? AND seq = ?", (stream, seq))
     sentence = {JOURNAL: f"the cloud has {stream} {seq}, the journal does not", CLOUD: f"{stream} {seq}"}[file]
     found = violations()
@@ -205,8 +217,8 @@ def test_two_records_in_each_other_s_place_are_found(folder: Path, violations: C
         first, second = [
             row[0]
             for row in database.execute(
-                "SELECT place FROM record WHERE body LIKE '%\"BillIssued\"%' OR body LIKE '%\"RoundingPosted\"%'"
-                " ORDER BY place LIMIT 2"
+                "SELECT place FROM record WHERE json_extract(CAST(body AS TEXT), '$.type')"
+                " IN ('BillIssued', 'RoundingPosted') ORDER BY place LIMIT 2"
             )
         ]
         for old, new in ((first, -1), (second, first), (-1, second)):
@@ -230,8 +242,10 @@ def rewrite(path: Path, change: Callable[[Any], None]) -> None:
 
 
 METERS = [*(f"M{number:02}" for number in range(1, 13)), "AREA"]
-FIELDS = ("line", "device_id", "model", "start_wh", "start_register_wh", "function_code", "address", "type")
-FIELDS += ("wh_per_unit", "relay_closed", "power_w", "silent")  # register_wh and registers: of every meter, below
+FIELDS = (  # register_wh and registers are altered in every meter, below
+    "line", "device_id", "model", "start_wh", "start_register_wh", "function_code", "address", "type", "wh_per_unit",
+    "relay_closed", "power_w", "silent",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -245,8 +259,10 @@ def test_one_altered_field_of_a_meter_is_found(folder: Path, violations: Callabl
     assert any(text.startswith((f"{meter_id}: ", f"A{meter_id[1:]}: ")) for text in violations())
 
 
-@pytest.mark.parametrize("meter_id", METERS)
-@pytest.mark.parametrize("field", ["register_wh", "registers"])
+@pytest.mark.parametrize(
+    ("meter_id", "field"),
+    [*((meter_id, "register_wh") for meter_id in METERS), *((meter_id, "registers") for meter_id in METERS[::4])],
+)
 def test_one_watt_hour_or_one_bit_of_a_register_is_found(
     folder: Path, violations: Callable[[], list[str]], meter_id: str, field: str
 ) -> None:
@@ -258,7 +274,7 @@ def test_one_watt_hour_or_one_bit_of_a_register_is_found(
     assert any(text.startswith(f"{meter_id}: registers ") for text in violations())
 
 
-@pytest.mark.parametrize("meter_id", METERS[:-1])
+@pytest.mark.parametrize("meter_id", ["M01", "M05", "M10"])  # float32, tens of watt-hours, an old float32
 def test_register_and_its_reading_altered_together_are_found_in_the_books(
     folder: Path, violations: Callable[[], list[str]], auditor: Any, meter_id: str
 ) -> None:
@@ -440,7 +456,7 @@ FORGERIES = {
     "another opening balance": (Once("AccountOpened", more("posting_nano")), "the opening of"),
     "a milder policy": (Once("AccountOpened", other("policy", {})), "policy of"),
     "another tariff": (Once("TariffAccepted", other("document", "{}")), "the tariff document"),
-    "an event nobody knows": (Once("ConditionNoted", other("type", "CreditGiven")), "cannot be read"),
+    "an event nobody knows": (Once("ConditionNoted", other("type", "CreditGiven")), "has no place"),
 }  # fmt: skip
 
 
@@ -464,10 +480,10 @@ def test_forger_who_alters_nothing_is_not_accused(folder: Path, violations: Call
 
 
 @pytest.fixture(params=AUDITED)
-def incomplete(folder: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+def incomplete(folder: Path, request: pytest.FixtureRequest) -> Path:
     """A folder without one of its files."""
     (folder / request.param).unlink()
-    yield folder
+    return folder
 
 
 def test_folder_without_one_of_its_files_cannot_be_read(

@@ -143,7 +143,7 @@ SITE_CASES = {
     "wrong type": ("accounts", "1", "opening_nano", "much", ("accounts", "row 1", "opening_nano", "int")),
     "unknown column": ("accounts", "1", "colour", "green", ("accounts", "row 1", "colour")),
     "meter without import register": ("meters", "1", "model", "relay_board_8ch", ("M01", "import register")),
-    "relay without relay": ("relays", "1", "model", "eastron_sdm120", ("R01", "no relay")),
+    "relay without relay": ("relays", "1", "model", "eastron_sdm120", ("relay R0", "eastron_sdm120")),
     "unknown zone": ("site", "1", "time_zone", "Asia/Atlantis", ("Asia/Atlantis",)),
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(230)]
+pytestmark = pytest.mark.timeout(230)
 
 AUDITOR = Path(__file__).resolve().parents[1] / "auditor" / "audit.py"
 PROTECTED = "A04"
@@ -52,8 +52,8 @@ def test_both_sides_agree_to_the_watt_hour_and_the_nano(demo: Any) -> None:
 
 
 def test_agent_was_killed_at_each_of_the_worst_moments_and_came_back(demo: Any) -> None:
-    demo.result()
-    assert len(demo.killed) == len(set(demo.killed.values())) == 4
+    killed = demo.end()["killed"]
+    assert len(killed) == len(set(killed.values())) == 4
     assert sum("the agent ended with -9 and is started again" in line for line in demo.lines) == 4
 
 
@@ -104,6 +104,6 @@ def test_every_bill_and_payment_is_there_once(led: list[dict[str, Any]]) -> None
     assert set(payments.values()) == {1}
 
 
-def test_nothing_of_the_demo_runs_on(demo: Any, until: Callable[..., None]) -> None:
+def test_nothing_of_the_demo_runs_on(demo: Any, check_gone: Callable[[Any, float], None]) -> None:
     demo.result()
-    until(lambda: demo.family() == [], 5, "the end of all processes of the demo")
+    check_gone(demo, 5)

@@ -18,7 +18,7 @@ STOP_S_MAX = 20.0
 
 
 def test_ctrl_c_ends_everything_and_a_busy_port_was_no_obstacle(
-    start: Callable[..., Any], until: Callable[..., None], tmp_path: Path
+    start: Callable[..., Any], check_gone: Callable[[Any, float], None], tmp_path: Path
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -33,20 +33,35 @@ def test_ctrl_c_ends_everything_and_a_busy_port_was_no_obstacle(
     assert len(demo.family()) == 5
     demo.process.send_signal(signal.SIGINT)
     assert demo.end(STOP_S_MAX) == 0
-    until(lambda: demo.family() == [], 5, "the end of all processes")
+    check_gone(demo, 5)
     assert not any("Traceback" in line for line in demo.lines)
     assert list(tmp_path.iterdir()) == []  # it had no --data, so its folder is gone too
 
 
-def test_demo_killed_at_once_takes_its_processes_along(
-    start: Callable[..., Any], until: Callable[..., None], tmp_path: Path
+def test_two_demos_started_at_once_have_their_own_console_and_broker(
+    start: Callable[..., Any], check_gone: Callable[[Any, float], None], tmp_path: Path, port: int
 ) -> None:
-    demo = start("demo", "--data", str(tmp_path / "data"))
+    demos = [start("demo", "--port", str(port), "--data", str(tmp_path / name)) for name in ("one", "two")]
+    consoles = {demo.wait_for("Console: ", START_S_MAX) for demo in demos}
+    assert len(consoles) == 2
+    brokers = {re.search("brokers = .*", (tmp_path / name / "gateway.toml").read_text()) for name in ("one", "two")}
+    assert len({found[0] for found in brokers if found is not None}) == 2
+    for demo in demos:
+        demo.wait_for("cloud link up", START_S_MAX)
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.end(STOP_S_MAX) == 0
+        check_gone(demo, 5)
+
+
+def test_demo_killed_at_once_takes_its_processes_along(
+    start: Callable[..., Any], check_gone: Callable[[Any, float], None], tmp_path: Path, port: int
+) -> None:
+    demo = start("demo", "--data", str(tmp_path / "data"), "--port", str(port))
     demo.wait_for("cloud link up", START_S_MAX)
     assert len(demo.family()) == 5
     os.kill(demo.process.pid, signal.SIGKILL)
     assert demo.end(STOP_S_MAX) == -signal.SIGKILL
-    until(lambda: demo.family() == [], 10, "the end of all processes")
+    check_gone(demo, 10)
     assert not (tmp_path / "data" / "street.sock").exists()
 
 
