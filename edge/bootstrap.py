@@ -5,6 +5,7 @@ journal is opened and replayed, and lines, cloud, console and accounting run in 
 """
 
 import asyncio
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from edge.agent.actuation import Actuation, RelayFacts
 from edge.agent.cloud_link import CloudLink
 from edge.agent.facts import AccountFacts, SiteFacts
 from edge.agent.gateway import Gateway
-from edge.agent.local_socket import serve_local_socket
+from edge.agent.local_socket import PATH_BYTES_MAX, serve_local_socket
 from edge.agent.metering import MeterFacts, Metering
 from edge.agent.order_desk import OrderDesk, Refused
 from edge.agent.pricing import Pricing, load_documents, read_tariff
@@ -77,6 +78,10 @@ def prepare(config: Config) -> Prepared:
     openers = {section.id: _opener(config.file, section) for section in config.lines}
     prepared = Prepared(config, book, models, documents, ring, openers, config.path(config.gateway.data_dir))
     _check_references(prepared)
+    socket_path = prepared.data_dir.resolve() / SOCKET_FILE
+    if len(os.fsencode(socket_path)) > PATH_BYTES_MAX:
+        limit = f"{PATH_BYTES_MAX} bytes a socket may have"
+        raise ConfigError(f"{config.file}: gateway.data_dir: {socket_path} is longer than the {limit}")
     return prepared
 
 

@@ -6,6 +6,7 @@ agent dies it is started again on the same data, as systemd would. Ctrl-C stops 
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -17,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from edge.agent.local_socket import PATH_BYTES_MAX
+from edge.bootstrap import SOCKET_FILE as AGENT_SOCKET
 from edge.core.units import SECONDS_PER_DAY
 from hw.sim.clock import ScaledClock
 from hw.sim.demo_processes import Child, memory_mb
@@ -38,8 +41,9 @@ COUNTERS = ("polls_ok", "polls_failed", "readings_rejected")
 
 def run_demo(seconds: float | None, speed: float, port: int, data: Path | None, *, as_json: bool) -> int:
     """Runs the demo to its end or to Ctrl-C. 0: all agreed, or it was stopped; 1: it did not; 2: it cannot start."""
-    directory = data if data is not None else Path(tempfile.mkdtemp(prefix="wattgate-demo-"))
+    directory = data if data is not None else Path(tempfile.mkdtemp(prefix="wattgate-"))
     try:
+        check_length(directory)
         directory.mkdir(parents=True, exist_ok=True)
         with claimed_port(port) as console_port, reserved_port() as broker_port:
             return asyncio.run(Demo(directory, seconds, speed, console_port, broker_port, as_json=as_json).run())
@@ -49,6 +53,13 @@ def run_demo(seconds: float | None, speed: float, port: int, data: Path | None, 
     finally:
         if data is None:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def check_length(directory: Path) -> None:
+    """OSError where a socket in this folder would have a longer name than the system takes."""
+    path = directory.resolve() / AGENT_FOLDER / AGENT_SOCKET
+    if len(os.fsencode(path)) > PATH_BYTES_MAX:
+        raise OSError(f"{directory}: {path} is longer than the {PATH_BYTES_MAX} bytes a socket may have; use --data")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ START_S_MAX = 60.0
 STOP_S_MAX = 20.0
 
 
-def test_ctrl_c_ends_everything_and_a_busy_port_was_no_obstacle(
+def test_ctrl_c_stops_all_and_a_busy_port_was_no_obstacle(
     start: Callable[..., Any], check_gone: Callable[[Any, float], None], tmp_path: Path
 ) -> None:
     with socket.socket() as taken:
@@ -96,3 +96,13 @@ def test_data_folder_that_cannot_be_one_ends_with_2_and_a_sentence(start: Callab
     assert len(program.lines) == 1
     assert program.lines[0].startswith("wattgate demo: ")
     assert str(tmp_path / "data") in program.lines[0]
+
+
+def test_folder_whose_name_is_too_long_for_a_socket_is_refused_at_once(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    demo = start("demo", "--data", str(tmp_path / ("x" * 100)))
+    assert demo.end(STOP_S_MAX) == 2
+    assert len(demo.lines) == 1
+    assert "longer than the 107 bytes" in demo.lines[0]
+    assert list(tmp_path.iterdir()) == []
