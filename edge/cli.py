@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--speed", type=_positive, default=8640, metavar="X", help="simulated seconds a second (8640)")
     demo.add_argument("--port", type=_port, default=8080, metavar="P", help="of the console (8080, or the next free)")
     demo.add_argument("--data", type=Path, metavar="DIR", help="keep everything there (default: a temporary folder)")
+    demo.add_argument("--broker", choices=("amqtt", "mosquitto"), default="amqtt", help="which broker runs (amqtt)")
     demo.add_argument("--json", action="store_true", help="the last line is one JSON object")
     demo.set_defaults(run=_demo)
     return parser
@@ -177,7 +178,9 @@ class _EventPrinter:
 def _demo(options: argparse.Namespace) -> int:
     from hw.sim.demo import run_demo
 
-    return run_demo(options.seconds, options.speed, options.port, options.data, as_json=options.json)
+    return run_demo(
+        options.seconds, options.speed, options.port, options.data, broker=options.broker, as_json=options.json
+    )
 
 
 if __name__ == "__main__":

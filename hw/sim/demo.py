@@ -22,7 +22,7 @@ from edge.agent.local_socket import PATH_BYTES_MAX
 from edge.bootstrap import SOCKET_FILE as AGENT_SOCKET
 from edge.core.units import SECONDS_PER_DAY
 from hw.sim.clock import ScaledClock
-from hw.sim.demo_processes import Child, memory_mb
+from hw.sim.demo_processes import Child, memory_mb, python
 from hw.sim.demo_site import AGENT_FOLDER, CLOCK_FILE, GATEWAY_ID, write_demo
 from hw.sim.demo_stage import DemoStage
 from hw.sim.demo_story import DRY_METER, DRY_PERCENT, SCENES
@@ -39,20 +39,36 @@ LOAD_STOPS_BEFORE_END_S = SECONDS_PER_DAY
 COUNTERS = ("polls_ok", "polls_failed", "readings_rejected")
 
 
-def run_demo(seconds: float | None, speed: float, port: int, data: Path | None, *, as_json: bool) -> int:
+def run_demo(
+    seconds: float | None, speed: float, port: int, data: Path | None, *, broker: str = "amqtt", as_json: bool
+) -> int:
     """Runs the demo to its end or to Ctrl-C. 0: all agreed, or it was stopped; 1: it did not; 2: it cannot start."""
     directory = data if data is not None else Path(tempfile.mkdtemp(prefix="wattgate-"))
     try:
         check_length(directory)
         directory.mkdir(parents=True, exist_ok=True)
         with claimed_port(port) as console_port, reserved_port() as broker_port:
-            return asyncio.run(Demo(directory, seconds, speed, console_port, broker_port, as_json=as_json).run())
+            command = broker_command(broker, directory, broker_port)
+            demo = Demo(directory, seconds, speed, console_port, broker_port, command, as_json=as_json)
+            return asyncio.run(demo.run())
     except OSError as error:
         print(f"wattgate demo: {error}", file=sys.stderr)
         return 2
     finally:
         if data is None:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def broker_command(broker: str, directory: Path, port: int) -> list[str]:
+    """The broker's command: amqtt, which comes along, or Debian's mosquitto. OSError when that is not there."""
+    if broker == "amqtt":
+        return python("-m", "hw.sim.broker", "--port", str(port))
+    program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        raise OSError("there is no mosquitto on this machine (Debian: apt-get install mosquitto)")
+    configuration = directory / "mosquitto.conf"
+    configuration.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n", "utf-8")
+    return [program, "-c", str(configuration)]
 
 
 def check_length(directory: Path) -> None:
@@ -104,7 +120,15 @@ class Demo:
     """One run."""
 
     def __init__(
-        self, directory: Path, seconds: float | None, speed: float, port: int, broker_port: int, *, as_json: bool
+        self,
+        directory: Path,
+        seconds: float | None,
+        speed: float,
+        port: int,
+        broker_port: int,
+        broker: list[str],
+        *,
+        as_json: bool,
     ) -> None:
         self._directory, self._port, self._as_json = directory, port, as_json
         self._seconds, self._speed = seconds, speed
@@ -112,12 +136,12 @@ class Demo:
         logs = directory / "log"
         logs.mkdir(exist_ok=True)
         where = ["--directory", str(directory)]
-        street = ["-m", "hw.sim.street", "--spec", str(self._files.street), *where]
+        street = python("-m", "hw.sim.street", "--spec", str(self._files.street), *where)
         self._street = Child("street", street, logs / "street")
-        self._broker = Child("broker", ["-m", "hw.sim.broker", "--port", str(broker_port)], logs / "broker")
-        cloud = ["-m", "hw.sim.cloud", *where, "--broker-port", str(broker_port), "--gateway", GATEWAY_ID]
+        self._broker = Child("broker", broker, logs / "broker")
+        cloud = python("-m", "hw.sim.cloud", *where, "--broker-port", str(broker_port), "--gateway", GATEWAY_ID)
         self._cloud = Child("cloud", cloud, logs / "cloud")
-        agent = ["-m", "edge.cli", "run", "--config", str(self._files.config), "--json"]
+        agent = python("-m", "edge.cli", "run", "--config", str(self._files.config), "--json")
         self._agent = Child("agent", agent, logs / "agent", piped=True)
         self._stop = asyncio.Event()
         self._opened: set[str] = set()

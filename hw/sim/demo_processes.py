@@ -13,13 +13,17 @@ PR_SET_PDEATHSIG = 1  # prctl(2): the child gets a signal when its parent is gon
 STOP_S = 5.0
 
 
+def python(*arguments: str) -> list[str]:
+    """The command of a module of ours. -P: what is installed runs, not what lies in the current folder."""
+    return [sys.executable, "-P", *arguments]
+
+
 class Child:
     """One process. It ends with its parent, even if that is killed."""
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path, *, piped: bool = False) -> None:
+    def __init__(self, name: str, command: Sequence[str], log: Path, *, piped: bool = False) -> None:
         self.name = name
-        # -P: what is installed runs, not what lies in the folder the demo was started from.
-        self._arguments = [sys.executable, "-P", *arguments]
+        self._command = command
         self._log = log
         self._piped = piped
         self.process: asyncio.subprocess.Process | None = None
@@ -28,7 +32,7 @@ class Child:
         """Starts it (again). Its messages go to the log."""
         with open(self._log, "ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self._arguments,
+                *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE if self._piped else log,
                 stderr=log,
