@@ -45,9 +45,9 @@ async def serve_local_socket(path: Path, source: SnapshotSource) -> None:
     finally:
         os.umask(mask)
     try:
-        await server.serve_forever()
+        # Not serve_forever(): from Python 3.12 on it waits, when cancelled, for everybody still connected.
+        await asyncio.get_running_loop().create_future()
     finally:
-        # Closing the server would wait for everybody who is still connected (from Python 3.12 on).
         server.close()
         for asker in list(askers):
             asker.transport.abort()
