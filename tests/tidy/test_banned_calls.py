@@ -14,6 +14,8 @@ TALKS = (
     "build.py",
     "edge/cli",
     "native/build_kernel.py",
+    "native/bench/",
+    "native/proof/",
     "cloud_sync/backend/__main__.py",
     "hw/sim/",
     "hw/firmware/",

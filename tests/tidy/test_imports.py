@@ -37,10 +37,14 @@ TABLE: dict[str, tuple[str, ...]] = {
     "edge.console": ("edge.core", "edge.agent.snapshot", "edge.ports", "edge.console"),
     # The core reads no zone files: this makes its table of offsets.
     "edge.zone": ("edge.core",),
+    # Tariff documents, bills and their commands: no part of the running agent.
+    "edge.tariffs": ("edge.core", "edge.zone", "native", "edge.tariffs"),
     "edge.config": ("edge.core", "edge.meters", "edge.ports", "edge.config"),
     "edge.bootstrap": (*EVERYTHING, "-hw.sim", "-build"),
     "edge.cli": (*EVERYTHING, "-build"),
     "native": ("native",),
+    # Compares the kernel with its reference and with others: run by build.py, installed nowhere.
+    "native.bench": ("native", "edge.core"),
     "cloud_sync": ("cloud_sync", "-cloud_sync.backend"),
     "cloud_sync.backend": ("cloud_sync", "edge.core.tariff", "edge.core.rating", "native"),
     "hw": ("edge.ports", "hw", "-hw.sim"),
@@ -55,6 +59,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "edge.meters": (),
     "edge.ports": (),
     "native": ("cffi", "setuptools"),
+    "native.bench": ("numpy", "PySAM"),
 }
 
 # Functions that import what their first argument names.
