@@ -25,7 +25,7 @@ from edge.agent.gateway import Gateway
 from edge.agent.local_socket import PATH_BYTES_MAX, serve_local_socket
 from edge.agent.metering import MeterFacts, Metering
 from edge.agent.order_desk import OrderDesk, Refused
-from edge.agent.pricing import Pricing, load_documents, read_tariff
+from edge.agent.pricing import Pricing, load_documents, not_charged_on_site, read_tariff
 from edge.bus.line import LineMaster
 from edge.bus.records import LineSettings, MeterOnLine, RelayOnLine
 from edge.config import CloudSection, Config, ConfigError, LineSection, parse_broker
@@ -403,6 +403,9 @@ def _check_tariffs(prepared: Prepared) -> None:
     site = prepared.book.site
     for key, text in prepared.documents.items():
         tariff = read_tariff(text)
+        missing = not_charged_on_site(tariff)
+        if missing is not None:
+            raise ConfigError(f"{prepared.config.file}: tariff {key} {missing}")
         for name, found, allowed in (
             ("time_zone", tariff.time_zone, site.time_zone),
             ("currency", tariff.currency, site.currency),

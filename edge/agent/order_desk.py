@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cloud_sync.wire import Document, Order
-from edge.agent.pricing import read_tariff, tariff_key
+from edge.agent.pricing import not_charged_on_site, read_tariff, tariff_key
 from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.account import State
@@ -191,6 +191,9 @@ def _tariff_fault(tariff: Tariff, document: str, stored: Mapping[str, str]) -> s
     key = tariff_key(tariff)
     if stored.get(key, document) != document:
         return f"{key} is stored already, with other content"  # a version in force never changes under its name
+    missing = not_charged_on_site(tariff)
+    if missing is not None:
+        return f"{key} {missing}"
     for other in map(read_tariff, stored.values()):
         for name in ("time_zone", "currency", "minor_digits"):
             if getattr(tariff, name) != getattr(other, name):

@@ -38,6 +38,25 @@ def read_tariff(document: str) -> Tariff:
     return load_tariff(content)
 
 
+def not_charged_on_site(tariff: Tariff) -> str | None:
+    """What this tariff has that a live account here does not charge yet, or None: a price is never half kept.
+
+    A late charge is only ever due on issued bills, so it does not stand in the way.
+    """
+    terms = tariff.terms
+    parts = {
+        "a vend cycle": tariff.counts_purchases,
+        "bands by history": tariff.bands is not None,
+        "standing charges": bool(terms.standing_charges),
+        "a minimum bill": terms.minimum_bill is not None,
+        "demand": bool(terms.demands),
+        "a power-factor adjustment": terms.power_factor is not None,
+        "surcharges": bool(terms.surcharges),
+    }
+    found = [name for name, has in parts.items() if has]
+    return f"has {', '.join(found)}, which accounts on site do not charge" if found else None
+
+
 class Pricing:
     """Holds the tariffs of a site and compiles them on demand."""
 

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from edge.agent.pricing import RENEW_BEFORE_END_S, SPAN_AHEAD_S, Pricing, load_documents, read_tariff, tariff_key
+from edge.agent.pricing import (
+    RENEW_BEFORE_END_S,
+    SPAN_AHEAD_S,
+    Pricing,
+    load_documents,
+    not_charged_on_site,
+    read_tariff,
+    tariff_key,
+)
 from edge.core.account import Account, Register, State
 from edge.core.calendar import ZoneOffsets
 from edge.core.charge import figures_of
@@ -18,6 +26,7 @@ from edge.core.rating import CompiledTariff, Rate, reference_rate
 from edge.core.rating_arrays import array_rate
 from edge.core.tariff import TariffRefused
 from edge.core.units import SECONDS_PER_DAY, MoneyNano, UnixSeconds, WattHours
+from edge.tariffs.presets import load_preset
 from edge.zone import zone_offsets
 from native.kernel import TariffKernel
 
@@ -162,3 +171,23 @@ def test_tariff_that_waited_prices_from_its_first_day(counted: Counted, state: S
 def document_of(kit: Any, version: int, valid_from: str) -> str:
     document: dict[str, Any] = json.loads(kit.tariff)
     return json.dumps({**document, "version": version, "valid_from": valid_from})
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("gb-cap-2024q3", "standing charges"),
+        ("za-homelight-20a-2425", "a vend cycle"),
+        ("ke-domestic-2025", "bands by history"),
+        ("cn-two-part", "demand"),
+    ],
+)
+def test_tariff_whose_parts_an_account_here_does_not_charge_is_named_with_them(name: str, part: str) -> None:
+    fault = not_charged_on_site(load_preset(name)[-1])
+    assert fault is not None
+    assert part in fault
+
+
+@pytest.mark.parametrize("name", ["demo-street", "cn-heilongjiang", "cn-zhejiang-tou", "cn-zhejiang-ci"])
+def test_tariff_of_energy_alone_is_charged_here(name: str) -> None:
+    assert not_charged_on_site(load_preset(name)[-1]) is None
