@@ -35,12 +35,13 @@ DEMO_EXAMPLE = """example:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser(given).parse_args(given)
     run: Callable[[argparse.Namespace], int] = options.run
     return run(options)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="wattgate", description="Prepaid electricity, kept right on site.")
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     parser.set_defaults(run=lambda options: _version(parser, options))
@@ -61,6 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--broker", choices=("amqtt", "mosquitto"), default="amqtt", help="which broker runs (amqtt)")
     demo.add_argument("--json", action="store_true", help="the last line is one JSON object")
     demo.set_defaults(run=_demo)
+
+    if arguments[:1] == ["tariff"]:  # its own commands are loaded only when they are meant
+        from edge.tariffs.commands import add_tariff_commands
+
+        add_tariff_commands(commands)
+    else:
+        commands.add_parser("tariff", help="check, rate and explain tariffs")
     return parser
 
 

@@ -2,7 +2,8 @@
 
 A test that needs a program from outside says `@pytest.mark.needs_program("mosquitto")`. Where it
 is missing the test is skipped and the end of the run names it with its Debian package; with
-WATTGATE_NO_SKIP=1 (as .ci/run sets it) any skip fails the run. Times are seconds.
+WATTGATE_NO_SKIP=1 (as .ci/run sets it) any skip fails the run. A test that needs a Python package
+from outside the extra `dev` says `@pytest.mark.needs_package("PySAM")`, and the same holds. Times are seconds.
 """
 
 import importlib.util
@@ -25,6 +26,8 @@ DEBIAN_PACKAGES = {
     "mosquitto_pub": "mosquitto-clients",
     "mosquitto_sub": "mosquitto-clients",
 }
+# Module from outside the extra `dev`: the extra of pyproject.toml that brings it.
+EXTRAS = {"PySAM": "oracle"}
 # Debian keeps servers out of an ordinary user's PATH.
 SERVER_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -40,6 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuses to test the source tree in place of the installed package."""
+    config.addinivalue_line(
+        "markers", "needs_package(name): skipped, and named at the end, where the Python package is not installed"
+    )
     on_path = os.environ.get("PATH", os.defpath).split(os.pathsep)
     os.environ["PATH"] = os.pathsep.join([*on_path, *(folder for folder in SERVER_FOLDERS if folder not in on_path)])
     sentence = wrong_package(os.environ.get("WATTGATE_TREE"), os.environ.get("PYTHONPATH"))
@@ -88,16 +94,25 @@ def seconds_allowed(item: pytest.Item) -> float:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips a test whose program is not installed."""
+    """Skips a test whose program or package is not installed."""
     for marker in item.iter_markers("needs_program"):
         for program in marker.args:
             if shutil.which(program) is None:
                 pytest.skip(missing_program(program))
+    for marker in item.iter_markers("needs_package"):
+        for package in marker.args:
+            if importlib.util.find_spec(package) is None:
+                pytest.skip(missing_package(package))
 
 
 def missing_program(program: str) -> str:
     """Why a test is skipped: `needs chromedriver (Debian: chromium-driver)`."""
     return f"needs {program} (Debian: {DEBIAN_PACKAGES.get(program, program)})"
+
+
+def missing_package(package: str) -> str:
+    """Why a test is skipped: `needs the Python package PySAM (pip install 'wattgate[oracle]')`."""
+    return f"needs the Python package {package} (pip install 'wattgate[{EXTRAS.get(package, 'dev')}]')"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
