@@ -135,6 +135,19 @@ def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     test.add_argument("--all-pythons", action="store_true", help="run pytest on the other end of Python 3.11..3.13 too")
     test.set_defaults(pytest_arguments=[])
     add("native", run_native, "compile the C anew and show what the compiler says", "python3 build.py native")
+    prove = add("prove", run_prove, "prove the kernel's contracts with Frama-C WP", "python3 build.py prove")
+    prove.add_argument("--defects", action="store_true", help="each seeded defect must break the proof (slow)")
+    fuzz = add(
+        "fuzz",
+        run_fuzz,
+        "run the kernel against a 128-bit oracle with libFuzzer, ASan and UBSan",
+        "python3 build.py fuzz --seconds 60",
+    )
+    fuzz.add_argument("--seconds", type=int, default=60, metavar="N", help="how long (60)")
+    bench = add(
+        "bench", run_bench, "compare the kernel with other ways to do the same", "python3 build.py bench tariff"
+    )
+    bench.add_argument("what", choices=["tariff"], help="what to measure")
     add("clean", run_clean, "remove what the other commands made", "python3 build.py clean")
 
     options, rest = parser.parse_known_args(arguments)
@@ -175,6 +188,49 @@ def run_native(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_prove(options: argparse.Namespace) -> int:
+    """`build.py prove`: native/proof/prove.py says what is proved."""
+    command = [sys.executable, str(ROOT / "native/proof/prove.py"), *options.given]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def run_fuzz(options: argparse.Namespace) -> int:
+    """`build.py fuzz`: builds the harness anew and runs it; what it finds is left in .venv-fuzz."""
+    if shutil.which("clang") is None:
+        raise Refused("clang is missing (Debian packages clang and libclang-rt-14-dev).")
+    folder = ROOT / ".venv-fuzz"
+    (folder / "corpus").mkdir(parents=True, exist_ok=True)
+    program = folder / "fuzz_rate"
+    flags = ["-std=gnu11", "-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
+    sources = [str(ROOT / name) for name in ("native/fuzz/fuzz_rate.c", "native/src/kernel.c")]
+    built = [f"-I{ROOT / 'native/include'}", *sources, "-o", str(program)]
+    run_step("Compiling the harness", ["clang", *flags, *built], folder / "compile.log")
+    limits = [f"-max_total_time={options.seconds}", "-max_len=1024", "-verbosity=0", "-print_final_stats=1"]
+    done = subprocess.run([str(program), *limits, "corpus"], cwd=folder, check=False)
+    print("the kernel and the oracle agree" if done.returncode == 0 else f"found something: see {folder}")
+    return 0 if done.returncode == 0 else 1
+
+
+BENCH_PINS = ("nrel-pysam==7.1.1.post1", "numpy==2.4.6", "cffi==2.1.1", "msgspec==0.22.0")  # peers of .venv-bench
+
+
+def run_bench(options: argparse.Namespace) -> int:
+    """`build.py bench tariff`: in an environment of its own, with the peers it compares with."""
+    environment = Environment(ROOT / ".venv-bench", base_python())
+    environment.prepare(())
+    peers = environment.log("peers")
+    try:
+        run_step("Installing the peers", environment.pip(*BENCH_PINS), peers)
+    except StepFailed as failed:
+        say(f"{failed}\nWho is missing is not compared.")
+    library = environment.folder / "plain_loop.so"
+    source = str(ROOT / "native/bench/plain_loop.c")
+    run_step("Compiling the plain loop", ["gcc", "-O2", "-shared", "-fPIC", source, "-o", str(library)], peers)
+    script = str(ROOT / "native/bench/bench_tariff.py")
+    command = [str(environment.program("python")), script, "--loop", str(library)]
+    return subprocess.run(command, cwd=ROOT, env=clean_environment(os.environ), check=False).returncode
+
+
 def run_clean(options: argparse.Namespace) -> int:
     """`build.py clean`."""
     made = [ROOT / name for name in LEFT_BEHIND]
@@ -196,7 +252,9 @@ def run_test(options: argparse.Namespace) -> int:
     """`build.py test`: style, types, tests; everything is run even if something before it failed."""
     began = time.monotonic()
     environment = Environment(ROOT / ".venv", base_python())
-    environment.prepare((*EXTRAS, "dev"))
+    # The oracle is 220 MB: only where nothing may be skipped.
+    extras = (*EXTRAS, "dev", *(("oracle",) if os.environ.get("WATTGATE_NO_SKIP") == "1" else ()))
+    environment.prepare(extras)
     results = {
         "ruff check": run_check(environment, "ruff", "check"),
         "ruff format": run_check(environment, "ruff", "format", "--check"),
@@ -208,7 +266,7 @@ def run_test(options: argparse.Namespace) -> int:
     if options.all_pythons:
         for python in other_ends(find_pythons(), environment.python_name):
             other = Environment(ROOT / f".venv-{python_name(python)}", python)
-            other.prepare((*EXTRAS, "dev"))
+            other.prepare(extras)
             results[f"pytest on {other.python_name}"] = run_pytest(other, options.pytest_arguments)
     for name, passed in results.items():
         say(f"{'passed' if passed else 'FAILED'}  {name}")

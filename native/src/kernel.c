@@ -4,35 +4,181 @@
 
 #include <stddef.h>
 
-/* Where an account stands while its intervals are rated. */
-struct cursor {
-	int64_t tariff;
-	int64_t segment; /* of the last second rated */
-	int64_t cycle_start_at;
-	int64_t *energy_wh; /* block positions, in the caller's result */
-};
+/*
+ * Contracts in ACSL, proven by `python3 build.py prove`. What they name:
+ *
+ *   readable   the arrays of the tables may be read as far as the counts say
+ *   clear      a place that is written lies outside everything the tables are made of
+ *   ..._good   the rules of struct tariff_tables, as tariff_check_tables() checks them
+ *   cost       what energy costs from a block position on: the definition the code is proven equal to
+ */
+/*@
+	logic integer cost{L}(int64_t *limit_wh, int64_t *price, integer c, integer position_wh, integer energy_wh) =
+		energy_wh <= 0 ? 0
+		: limit_wh[c] <= position_wh ? cost(limit_wh, price, c + 1, position_wh, energy_wh)
+		: energy_wh <= limit_wh[c] - position_wh ? energy_wh * price[c]
+		: (limit_wh[c] - position_wh) * price[c]
+			+ cost(limit_wh, price, c + 1, limit_wh[c], energy_wh - (limit_wh[c] - position_wh));
+
+	logic integer price_max(integer energy_wh_max) = 9000000000000000000 / energy_wh_max;
+
+	lemma product_rises: \forall integer a, b, c; 0 <= a && b <= c ==> a * b <= a * c;
+	lemma product_sign: \forall integer a, b; 0 <= a && 0 <= b ==> 0 <= a * b;
+	lemma amount_fits: \forall integer most, wh;
+		0 <= wh <= most && 1 <= most <= 100000000000 ==> 0 <= price_max(most) * wh <= 9000000000000000000;
+
+	predicate readable{L}(struct tariff_tables *t) = \valid_read(t)
+		&& \valid_read(t->tariff_first_segment + (0 .. t->tariff_count))
+		&& \valid_read(t->tariff_first_period + (0 .. t->tariff_count))
+		&& \valid_read(t->tariff_position_count + (0 .. t->tariff_count - 1))
+		&& \valid_read(t->tariff_energy_wh_max + (0 .. t->tariff_count - 1))
+		&& \valid_read(t->segment_start_at + (0 .. t->segment_count - 1))
+		&& \valid_read(t->segment_period + (0 .. t->segment_count - 1))
+		&& \valid_read(t->segment_cycle_start_at + (0 .. t->segment_count - 1))
+		&& \valid_read(t->period_first_cell + (0 .. t->period_count))
+		&& \valid_read(t->period_position + (0 .. t->period_count - 1))
+		&& \valid_read(t->cell_limit_wh + (0 .. t->cell_count - 1))
+		&& \valid_read(t->cell_price_micro_per_kwh + (0 .. t->cell_count - 1));
+
+	predicate clear{L}(struct tariff_tables *t, int64_t *p, integer n) = \separated(p + (0 .. n - 1), t)
+		&& \separated(p + (0 .. n - 1), t->tariff_first_segment + (0 .. t->tariff_count))
+		&& \separated(p + (0 .. n - 1), t->tariff_first_period + (0 .. t->tariff_count))
+		&& \separated(p + (0 .. n - 1), t->tariff_position_count + (0 .. t->tariff_count - 1))
+		&& \separated(p + (0 .. n - 1), t->tariff_energy_wh_max + (0 .. t->tariff_count - 1))
+		&& \separated(p + (0 .. n - 1), t->segment_start_at + (0 .. t->segment_count - 1))
+		&& \separated(p + (0 .. n - 1), t->segment_period + (0 .. t->segment_count - 1))
+		&& \separated(p + (0 .. n - 1), t->segment_cycle_start_at + (0 .. t->segment_count - 1))
+		&& \separated(p + (0 .. n - 1), t->period_first_cell + (0 .. t->period_count))
+		&& \separated(p + (0 .. n - 1), t->period_position + (0 .. t->period_count - 1))
+		&& \separated(p + (0 .. n - 1), t->cell_limit_wh + (0 .. t->cell_count - 1))
+		&& \separated(p + (0 .. n - 1), t->cell_price_micro_per_kwh + (0 .. t->cell_count - 1));
+
+	predicate runs_good{L}(int64_t *first, integer runs, integer count, integer least) =
+		first[0] == 0 && first[runs] == count
+		&& \forall integer i; 0 <= i < runs ==>
+			0 <= first[i] <= count && first[i + 1] <= count && first[i] + least <= first[i + 1];
+
+	predicate cells_good{L}(struct tariff_tables *t, integer first, integer end, integer energy_wh_max) =
+		0 <= first < end <= t->cell_count
+		&& t->cell_limit_wh[end - 1] >= energy_wh_max
+		&& \forall integer c; first <= c < end ==>
+			0 < t->cell_limit_wh[c] <= 100000000000
+			&& -price_max(energy_wh_max) <= t->cell_price_micro_per_kwh[c] <= price_max(energy_wh_max);
+
+	predicate periods_good{L}(struct tariff_tables *t, integer first, integer end, integer positions,
+				  integer energy_wh_max) =
+		0 <= first < end <= t->period_count
+		&& 1 <= positions <= 1048576 && 1 <= energy_wh_max <= 100000000000
+		&& \forall integer p; first <= p < end ==>
+			0 <= t->period_position[p] < positions
+			&& t->period_first_cell[first] <= t->period_first_cell[p]
+			&& t->period_first_cell[p + 1] <= t->period_first_cell[end]
+			&& cells_good(t, t->period_first_cell[p], t->period_first_cell[p + 1], energy_wh_max);
+
+	predicate segment_good{L}(struct tariff_tables *t, integer s, integer first_period, integer end_period) =
+		-100000000000 <= t->segment_start_at[s] <= 100000000000
+		&& -100000000000 <= t->segment_cycle_start_at[s] <= t->segment_start_at[s]
+		&& first_period <= t->segment_period[s] < end_period;
+
+	predicate segments_good{L}(struct tariff_tables *t, integer first, integer end, integer first_period,
+				   integer end_period) =
+		0 <= first && first + 2 <= end <= t->segment_count
+		&& (\forall integer s; first <= s < end ==> segment_good(t, s, first_period, end_period))
+		&& (\forall integer s; first < s < end ==>
+			t->segment_start_at[s - 1] < t->segment_start_at[s]
+			&& t->segment_cycle_start_at[s - 1] <= t->segment_cycle_start_at[s]);
+
+	predicate tariff_good{L}(struct tariff_tables *t, integer g) = 0 <= g < t->tariff_count
+		&& periods_good(t, t->tariff_first_period[g], t->tariff_first_period[g + 1],
+				t->tariff_position_count[g], t->tariff_energy_wh_max[g])
+		&& segments_good(t, t->tariff_first_segment[g], t->tariff_first_segment[g + 1],
+				 t->tariff_first_period[g], t->tariff_first_period[g + 1]);
+
+	predicate tables_good{L}(struct tariff_tables *t) = 1 <= t->tariff_count < 2147483647
+		&& \forall integer g; 0 <= g < t->tariff_count ==> tariff_good(t, g);
+*/
+
+/*@
+	predicate accounts_readable{L}(struct tariff_accounts *a) = \valid_read(a)
+		&& \valid_read(a->tariff + (0 .. a->account_count - 1))
+		&& \valid_read(a->first_interval + (0 .. a->account_count))
+		&& \valid_read(a->energy_wh + (0 .. a->account_count * a->position_stride - 1))
+		&& \valid_read(a->cycle_start_at + (0 .. a->account_count - 1))
+		&& \valid_read(a->interval_start_at + (0 .. a->first_interval[a->account_count] - 1))
+		&& \valid_read(a->interval_end_at + (0 .. a->first_interval[a->account_count] - 1))
+		&& \valid_read(a->interval_energy_wh + (0 .. a->first_interval[a->account_count] - 1));
+
+	predicate position_good{L}(struct tariff_tables *t, struct tariff_accounts *a, integer n) =
+		0 <= a->tariff[n] < t->tariff_count && t->tariff_position_count[a->tariff[n]] <= a->position_stride
+		&& (a->cycle_start_at[n] == -9223372036854775807 - 1
+		    || -100000000000 <= a->cycle_start_at[n] <= 100000000000);
+
+	predicate interval_good{L}(struct tariff_tables *t, struct tariff_accounts *a, integer g, integer i) =
+		a->interval_start_at[i] <= a->interval_end_at[i]
+		&& a->interval_end_at[i] - a->interval_start_at[i] <= 90000000
+		&& t->segment_start_at[t->tariff_first_segment[g]] <= a->interval_start_at[i]
+		&& t->segment_start_at[t->tariff_first_segment[g]] < a->interval_end_at[i]
+		&& a->interval_end_at[i] <= t->segment_start_at[t->tariff_first_segment[g + 1] - 1]
+		&& 0 <= a->interval_energy_wh[i] <= t->tariff_energy_wh_max[g];
+
+	predicate intervals_good{L}(struct tariff_tables *t, struct tariff_accounts *a, integer g, integer first,
+				    integer end) =
+		(\forall integer i; first <= i < end ==> interval_good(t, a, g, i))
+		&& (\forall integer i; first < i < end ==> a->interval_end_at[i - 1] <= a->interval_start_at[i]);
+*/
 
 /* --- checks: no function of this part writes anything --------------------------------------- */
 
 /* Whether run numbers start at 0, never fall, and end at 'count', with 'least' or more in each run. */
+/*@
+	requires 0 <= runs < 2147483647 && 0 <= count < 2147483647 && 0 <= least <= 2;
+	requires \valid_read(first + (0 .. runs));
+	assigns \nothing;
+	ensures \result != 0 <==> runs_good(first, runs, count, least);
+*/
 static int
 runs_are_good(const int64_t *first, int64_t runs, int64_t count, int64_t least)
 {
 	if (first[0] != 0 || first[runs] != count)
 		return 0;
+	/*@
+		loop invariant 0 <= i <= runs;
+		loop invariant \forall integer k; 0 <= k < i ==>
+			0 <= first[k] <= count && first[k + 1] <= count && first[k] + least <= first[k + 1];
+		loop assigns i;
+		loop variant runs - i;
+	*/
 	for (int64_t i = 0; i < runs; i++) {
-		if (first[i] < 0 || first[i] > count || first[i + 1] > count || first[i + 1] - first[i] < least)
+		if (first[i] < 0 || first[i] > count || first[i + 1] > count || first[i + 1] < first[i] + least)
 			return 0;
 	}
 	return 1;
 }
 
+/*@
+	requires readable(t) && 0 <= first < end <= t->cell_count < 2147483647;
+	requires 1 <= energy_wh_max <= 100000000000;
+	assigns \nothing;
+	ensures \result != 0 ==> cells_good(t, first, end, energy_wh_max);
+	ensures \result != 0 ==> \forall integer c; first < c < end ==> t->cell_limit_wh[c - 1] < t->cell_limit_wh[c];
+*/
 static int
-cells_are_good(const struct tariff_tables *t, int64_t period, int64_t energy_wh_max)
+cells_are_good(const struct tariff_tables *t, int64_t first, int64_t end, int64_t energy_wh_max)
 {
 	int64_t price_max = TARIFF_AMOUNT_NANO_MAX / energy_wh_max;
 	int64_t limit_wh = 0;
-	for (int64_t c = t->period_first_cell[period]; c < t->period_first_cell[period + 1]; c++) {
+	/*@
+		loop invariant first <= c <= end;
+		loop invariant 0 <= limit_wh <= 100000000000;
+		loop invariant c > first ==> limit_wh == t->cell_limit_wh[c - 1];
+		loop invariant \forall integer k; first <= k < c ==>
+			0 < t->cell_limit_wh[k] <= 100000000000
+			&& -price_max <= t->cell_price_micro_per_kwh[k] <= price_max;
+		loop invariant \forall integer k; first < k < c ==> t->cell_limit_wh[k - 1] < t->cell_limit_wh[k];
+		loop assigns c, limit_wh;
+		loop variant end - c;
+	*/
+	for (int64_t c = first; c < end; c++) {
 		if (t->cell_price_micro_per_kwh[c] > price_max || t->cell_price_micro_per_kwh[c] < -price_max)
 			return 0;
 		if (t->cell_limit_wh[c] <= limit_wh || t->cell_limit_wh[c] > TARIFF_ENERGY_WH_MAX)
@@ -42,37 +188,69 @@ cells_are_good(const struct tariff_tables *t, int64_t period, int64_t energy_wh_
 	return limit_wh >= energy_wh_max;
 }
 
+/*@
+	requires readable(t) && 0 <= t->cell_count < 2147483647 && 0 <= t->period_count < 2147483647;
+	requires 0 <= first < end <= t->period_count;
+	requires runs_good(t->period_first_cell, t->period_count, t->cell_count, 1);
+	assigns \nothing;
+	ensures \result != 0 ==> periods_good(t, first, end, positions, energy_wh_max);
+*/
 static int
-periods_are_good(const struct tariff_tables *t, int64_t tariff)
+periods_are_good(const struct tariff_tables *t, int64_t first, int64_t end, int64_t positions, int64_t energy_wh_max)
 {
-	int64_t positions = t->tariff_position_count[tariff];
-	int64_t energy_wh_max = t->tariff_energy_wh_max[tariff];
 	if (positions < 1 || positions > TARIFF_STRIDE_MAX)
 		return 0;
 	if (energy_wh_max < 1 || energy_wh_max > TARIFF_ENERGY_WH_MAX)
 		return 0;
-	for (int64_t p = t->tariff_first_period[tariff]; p < t->tariff_first_period[tariff + 1]; p++) {
+	/*@
+		loop invariant first <= p <= end;
+		loop invariant \forall integer k; first <= k < p ==>
+			0 <= t->period_position[k] < positions
+			&& t->period_first_cell[first] <= t->period_first_cell[k]
+			&& t->period_first_cell[k + 1] <= t->period_first_cell[end]
+			&& cells_good(t, t->period_first_cell[k], t->period_first_cell[k + 1], energy_wh_max);
+		loop assigns p;
+		loop variant end - p;
+	*/
+	for (int64_t p = first; p < end; p++) {
+		int64_t first_cell = t->period_first_cell[p];
+		int64_t end_cell = t->period_first_cell[p + 1];
 		if (t->period_position[p] < 0 || t->period_position[p] >= positions)
 			return 0;
-		if (!cells_are_good(t, p, energy_wh_max))
+		if (first_cell < t->period_first_cell[first] || end_cell > t->period_first_cell[end])
+			return 0;
+		if (!cells_are_good(t, first_cell, end_cell, energy_wh_max))
 			return 0;
 	}
 	return 1;
 }
 
+/*@
+	requires readable(t) && 0 <= t->segment_count < 2147483647;
+	requires 0 <= first && first + 2 <= end <= t->segment_count;
+	assigns \nothing;
+	ensures \result != 0 ==> segments_good(t, first, end, first_period, end_period);
+*/
 static int
-segments_are_good(const struct tariff_tables *t, int64_t tariff)
+segments_are_good(const struct tariff_tables *t, int64_t first, int64_t end, int64_t first_period, int64_t end_period)
 {
-	int64_t first = t->tariff_first_segment[tariff];
-	for (int64_t s = first; s < t->tariff_first_segment[tariff + 1]; s++) {
+	/*@
+		loop invariant first <= s <= end;
+		loop invariant \forall integer k; first <= k < s ==> segment_good(t, k, first_period, end_period);
+		loop invariant \forall integer k; first < k < s ==>
+			t->segment_start_at[k - 1] < t->segment_start_at[k]
+			&& t->segment_cycle_start_at[k - 1] <= t->segment_cycle_start_at[k];
+		loop assigns s;
+		loop variant end - s;
+	*/
+	for (int64_t s = first; s < end; s++) {
 		int64_t at = t->segment_start_at[s];
 		int64_t cycle_start_at = t->segment_cycle_start_at[s];
 		if (at < -TARIFF_AT_MAX || at > TARIFF_AT_MAX)
 			return 0;
 		if (cycle_start_at < -TARIFF_AT_MAX || cycle_start_at > at)
 			return 0;
-		if (t->segment_period[s] < t->tariff_first_period[tariff]
-		    || t->segment_period[s] >= t->tariff_first_period[tariff + 1])
+		if (t->segment_period[s] < first_period || t->segment_period[s] >= end_period)
 			return 0;
 		if (s > first
 		    && (at <= t->segment_start_at[s - 1] || cycle_start_at < t->segment_cycle_start_at[s - 1]))
@@ -81,6 +259,12 @@ segments_are_good(const struct tariff_tables *t, int64_t tariff)
 	return 1;
 }
 
+/*@
+	requires readable(t);
+	assigns \nothing;
+	ensures \result == TARIFF_OK || \result == TARIFF_BAD_TABLES;
+	ensures \result == TARIFF_OK ==> tables_good(t);
+*/
 enum tariff_result
 tariff_check_tables(const struct tariff_tables *t)
 {
@@ -96,53 +280,102 @@ tariff_check_tables(const struct tariff_tables *t)
 	    || !runs_are_good(t->tariff_first_period, t->tariff_count, t->period_count, 1)
 	    || !runs_are_good(t->period_first_cell, t->period_count, t->cell_count, 1))
 		return TARIFF_BAD_TABLES;
-	for (int64_t i = 0; i < t->tariff_count; i++) {
-		if (!periods_are_good(t, i) || !segments_are_good(t, i))
+	/*@
+		loop invariant 0 <= g <= t->tariff_count;
+		loop invariant \forall integer k; 0 <= k < g ==> tariff_good(t, k);
+		loop assigns g;
+		loop variant t->tariff_count - g;
+	*/
+	for (int64_t g = 0; g < t->tariff_count; g++) {
+		int64_t first_period = t->tariff_first_period[g];
+		int64_t end_period = t->tariff_first_period[g + 1];
+		if (!periods_are_good(t, first_period, end_period, t->tariff_position_count[g],
+				      t->tariff_energy_wh_max[g])
+		    || !segments_are_good(t, t->tariff_first_segment[g], t->tariff_first_segment[g + 1], first_period,
+					  end_period))
 			return TARIFF_BAD_TABLES;
 	}
 	return TARIFF_OK;
 }
 
-static enum tariff_result
-check_position(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t account)
-{
-	int64_t tariff = a->tariff[account];
-	if (tariff < 0 || tariff >= t->tariff_count)
-		return TARIFF_BAD_ACCOUNT;
-	if (t->tariff_position_count[tariff] > a->position_stride)
-		return TARIFF_BAD_ACCOUNT;
-	int64_t cycle_start_at = a->cycle_start_at[account];
-	if (cycle_start_at != TARIFF_NO_CYCLE && (cycle_start_at < -TARIFF_AT_MAX || cycle_start_at > TARIFF_AT_MAX))
-		return TARIFF_BAD_ACCOUNT;
-	int64_t left_wh = t->tariff_energy_wh_max[tariff];
-	for (int64_t i = 0; i < t->tariff_position_count[tariff]; i++) {
-		int64_t energy_wh = a->energy_wh[account * a->position_stride + i];
-		if (energy_wh < 0 || energy_wh > left_wh)
-			return TARIFF_BAD_ACCOUNT;
-		left_wh -= energy_wh;
-	}
-	return TARIFF_OK;
-}
-
+/* What is left of 'most_wh' after the block positions of an account; below 0 when one of them is out of bounds. */
+/*@
+	requires 0 <= most_wh <= 100000000000 && 0 <= count <= 1048576;
+	requires \valid_read(energy_wh + (0 .. count - 1));
+	assigns \nothing;
+	ensures -1 <= \result <= most_wh;
+	ensures \result >= 0 ==> \forall integer k; 0 <= k < count ==> 0 <= energy_wh[k] <= most_wh - \result;
+*/
 static int64_t
-energy_left(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t account)
+energy_left(const int64_t *energy_wh, int64_t count, int64_t most_wh)
 {
-	int64_t tariff = a->tariff[account];
-	int64_t left_wh = t->tariff_energy_wh_max[tariff];
-	for (int64_t i = 0; i < t->tariff_position_count[tariff]; i++)
-		left_wh -= a->energy_wh[account * a->position_stride + i];
+	int64_t left_wh = most_wh;
+	/*@
+		loop invariant 0 <= i <= count;
+		loop invariant 0 <= left_wh <= most_wh;
+		loop invariant \forall integer k; 0 <= k < i ==> 0 <= energy_wh[k] <= most_wh - left_wh;
+		loop assigns i, left_wh;
+		loop variant count - i;
+	*/
+	for (int64_t i = 0; i < count; i++) {
+		if (energy_wh[i] < 0 || energy_wh[i] > left_wh)
+			return -1;
+		left_wh -= energy_wh[i];
+	}
 	return left_wh;
 }
 
-static enum tariff_result
-check_intervals(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t account)
+/*@
+	requires readable(t) && tables_good(t) && accounts_readable(a);
+	requires 0 <= account < a->account_count < 2147483647 && 1 <= a->position_stride <= 1048576;
+	assigns \nothing;
+	ensures \result != 0 ==> position_good(t, a, account);
+*/
+static int
+position_is_good(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t account)
 {
 	int64_t tariff = a->tariff[account];
+	if (tariff < 0 || tariff >= t->tariff_count)
+		return 0;
+	if (t->tariff_position_count[tariff] > a->position_stride)
+		return 0;
+	int64_t cycle_start_at = a->cycle_start_at[account];
+	return cycle_start_at == TARIFF_NO_CYCLE
+	       || (cycle_start_at >= -TARIFF_AT_MAX && cycle_start_at <= TARIFF_AT_MAX);
+}
+
+/*@
+	requires readable(t) && accounts_readable(a) && tariff_good(t, tariff);
+	requires 0 <= first <= end <= a->first_interval[a->account_count] < 2147483647;
+	requires 0 <= left_wh <= t->tariff_energy_wh_max[tariff];
+	assigns \nothing;
+	ensures \result == TARIFF_OK ==> intervals_good(t, a, tariff, first, end);
+*/
+static enum tariff_result
+check_intervals(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t tariff, int64_t first,
+		int64_t end, int64_t left_wh)
+{
+	/*@ assert segments_good(t, t->tariff_first_segment[tariff], t->tariff_first_segment[tariff + 1],
+				 t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
+	/*@ assert 0 <= t->tariff_first_segment[tariff] < t->tariff_first_segment[tariff + 1] - 1 < t->segment_count; */
 	int64_t span_start_at = t->segment_start_at[t->tariff_first_segment[tariff]];
 	int64_t span_end_at = t->segment_start_at[t->tariff_first_segment[tariff + 1] - 1];
-	int64_t left_wh = energy_left(t, a, account);
+	/*@ assert -100000000000 <= span_start_at <= 100000000000; */
+	/*@ assert segment_good(t, t->tariff_first_segment[tariff + 1] - 1, t->tariff_first_period[tariff],
+				t->tariff_first_period[tariff + 1]); */
+	/*@ assert -100000000000 <= span_end_at <= 100000000000; */
 	int64_t last_end_at = INT64_MIN;
-	for (int64_t i = a->first_interval[account]; i < a->first_interval[account + 1]; i++) {
+	/*@
+		loop invariant first <= i <= end;
+		loop invariant 0 <= left_wh <= \at(left_wh, Pre);
+		loop invariant i > first ==> last_end_at == a->interval_end_at[i - 1];
+		loop invariant \forall integer k; first <= k < i ==> interval_good(t, a, tariff, k);
+		loop invariant \forall integer k; first < k < i ==>
+			a->interval_end_at[k - 1] <= a->interval_start_at[k];
+		loop assigns i, left_wh, last_end_at;
+		loop variant end - i;
+	*/
+	for (int64_t i = first; i < end; i++) {
 		int64_t start_at = a->interval_start_at[i];
 		int64_t end_at = a->interval_end_at[i];
 		int64_t energy_wh = a->interval_energy_wh[i];
@@ -161,6 +394,63 @@ check_intervals(const struct tariff_tables *t, const struct tariff_accounts *a, 
 	return TARIFF_OK;
 }
 
+/* The lemma behind the index of an account's block positions: they end where the array does, at the latest. */
+/*@ ghost
+	/@
+		requires 0 <= account < count < 2147483647 && 1 <= stride <= 1048576;
+		assigns \nothing;
+		ensures 0 <= account * stride && account * stride + stride <= count * stride;
+		ensures count * stride <= 2251799813685247;
+	@/
+	static void fits(int64_t account, int64_t count, int64_t stride)
+	{
+		/@ assert (account + 1) * stride <= count * stride; @/
+	}
+*/
+
+/*@
+	requires readable(t) && tables_good(t) && accounts_readable(a);
+	requires 0 <= account < a->account_count < 2147483647 && 1 <= a->position_stride <= 1048576;
+	requires runs_good(a->first_interval, a->account_count, a->first_interval[a->account_count], 0);
+	requires a->first_interval[a->account_count] < 2147483647;
+	assigns \nothing;
+	ensures \result == TARIFF_OK ==> position_good(t, a, account);
+	ensures \result == TARIFF_OK ==> intervals_good(t, a, a->tariff[account], a->first_interval[account],
+							a->first_interval[account + 1]);
+*/
+static enum tariff_result
+check_account(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t account, int64_t cell_stride)
+{
+	if (!position_is_good(t, a, account))
+		return TARIFF_BAD_ACCOUNT;
+	int64_t tariff = a->tariff[account];
+	/*@ assert tariff_good(t, tariff); */
+	/*@ ghost fits(account, a->account_count, a->position_stride); */
+	int64_t left_wh = energy_left(&a->energy_wh[account * a->position_stride], t->tariff_position_count[tariff],
+				      t->tariff_energy_wh_max[tariff]);
+	if (left_wh < 0)
+		return TARIFF_BAD_ACCOUNT;
+	/*@ assert periods_good(t, t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1],
+				t->tariff_position_count[tariff], t->tariff_energy_wh_max[tariff]); */
+	/*@ assert 0 <= t->tariff_first_period[tariff] < t->tariff_first_period[tariff + 1] <= t->period_count; */
+	/*@ assert 0 <= t->period_first_cell[t->tariff_first_period[tariff]]; */
+	/*@ assert 0 <= t->period_first_cell[(t->tariff_first_period[tariff + 1] - 1) + 1]; */
+	int64_t cells = t->period_first_cell[t->tariff_first_period[tariff + 1]]
+			- t->period_first_cell[t->tariff_first_period[tariff]];
+	if (cells > cell_stride)
+		return TARIFF_BAD_ACCOUNT;
+	return check_intervals(t, a, tariff, a->first_interval[account], a->first_interval[account + 1], left_wh);
+}
+
+/*@
+	requires readable(t) && tables_good(t) && accounts_readable(a);
+	requires details == \null || \valid_read(details);
+	assigns \nothing;
+	ensures \result == TARIFF_OK ==> 0 <= a->account_count < 2147483647 && 1 <= a->position_stride <= 1048576
+		&& (details != \null ==> 1 <= details->cell_stride <= 1048576)
+		&& (\forall integer k; 0 <= k < a->account_count ==> position_good(t, a, k)
+			&& intervals_good(t, a, a->tariff[k], a->first_interval[k], a->first_interval[k + 1]));
+*/
 static enum tariff_result
 check_accounts(const struct tariff_tables *t, const struct tariff_accounts *a, const struct tariff_details *details)
 {
@@ -175,24 +465,120 @@ check_accounts(const struct tariff_tables *t, const struct tariff_accounts *a, c
 		return TARIFF_BAD_ACCOUNT;
 	if (details != NULL && (details->cell_stride < 1 || details->cell_stride > TARIFF_STRIDE_MAX))
 		return TARIFF_BAD_ACCOUNT;
-	for (int64_t i = 0; i < a->account_count; i++) {
-		enum tariff_result result = check_position(t, a, i);
-		if (result != TARIFF_OK)
-			return result;
-		int64_t tariff = a->tariff[i];
-		int64_t cells = t->period_first_cell[t->tariff_first_period[tariff + 1]]
-				- t->period_first_cell[t->tariff_first_period[tariff]];
-		if (details != NULL && cells > details->cell_stride)
-			return TARIFF_BAD_ACCOUNT;
-		result = check_intervals(t, a, i);
+	int64_t cell_stride = details != NULL ? details->cell_stride : INT64_MAX;
+	/*@
+		loop invariant 0 <= n <= a->account_count;
+		loop invariant \forall integer k; 0 <= k < n ==> position_good(t, a, k)
+			&& intervals_good(t, a, a->tariff[k], a->first_interval[k], a->first_interval[k + 1]);
+		loop assigns n;
+		loop variant a->account_count - n;
+	*/
+	for (int64_t n = 0; n < a->account_count; n++) {
+		enum tariff_result result = check_account(t, a, n, cell_stride);
 		if (result != TARIFF_OK)
 			return result;
 	}
 	return TARIFF_OK;
 }
 
-/* --- rating: everything has been checked ----------------------------------------------------- */
+/* --- rating one part: everything has been checked -------------------------------------------- */
 
+/*@ ghost
+	/@
+		requires 0 <= price_most && 0 <= part_wh <= energy_wh;
+		requires most_nano == price_most * energy_wh && most_nano <= 9000000000000000000;
+		assigns \nothing;
+		ensures \result == price_most * part_wh;
+		ensures 0 <= \result <= most_nano;
+		ensures most_nano - \result == price_most * (energy_wh - part_wh);
+	@/
+	static int64_t split(int64_t price_most, int64_t part_wh, int64_t energy_wh, int64_t most_nano)
+	{
+		return price_most * part_wh;
+	}
+*/
+
+/* The product, where it is known to fit. */
+/*@
+	requires 0 <= energy_wh && -price_most <= price <= price_most;
+	requires most_nano == price_most * energy_wh && 0 <= most_nano <= 9000000000000000000;
+	assigns \nothing;
+	ensures \result == energy_wh * price;
+	ensures -most_nano <= \result <= most_nano;
+*/
+static inline int64_t
+multiply(int64_t energy_wh, int64_t price) /*@ ghost (int64_t price_most, int64_t most_nano) */
+{
+	/*@ assert energy_wh * price <= energy_wh * price_most; */
+	/*@ assert energy_wh * -price_most <= energy_wh * price; */
+	return energy_wh * price;
+}
+
+/* Cost of energy from a block position on, split exactly at the block limits: cost() above. */
+/*@
+	requires 0 <= cell < end_cell <= 2147483647;
+	requires \valid_read(limit_wh + (cell .. end_cell - 1)) && \valid_read(price + (cell .. end_cell - 1));
+	requires 0 <= position_wh && 0 <= energy_wh && position_wh + energy_wh <= limit_wh[end_cell - 1];
+	requires 0 <= price_most && 0 <= price_most * energy_wh <= 9000000000000000000;
+	requires \forall integer c; cell <= c < end_cell ==> 0 < limit_wh[c] <= 100000000000
+		&& -price_most <= price[c] <= price_most;
+	assigns \nothing;
+	ensures \result == cost(limit_wh, price, cell, position_wh, energy_wh);
+	ensures -(price_most * energy_wh) <= \result <= price_most * energy_wh;
+*/
+static inline int64_t
+block_cost(const int64_t *limit_wh, const int64_t *price, int64_t cell, int64_t position_wh, int64_t energy_wh)
+	/*@ ghost (int64_t end_cell, int64_t price_most) */
+{
+	int64_t amount_nano = 0;
+	/*@ ghost int64_t spent_nano = 0; */
+	/*@ ghost int64_t rest_nano = price_most * energy_wh; */
+	/*@
+		loop invariant cell <= c < end_cell;
+		loop invariant 0 <= energy_wh <= \at(energy_wh, Pre);
+		loop invariant 0 <= position_wh;
+		loop invariant position_wh + energy_wh == \at(position_wh + energy_wh, Pre);
+		loop invariant amount_nano + cost(limit_wh, price, c, position_wh, energy_wh)
+			== cost(limit_wh, price, cell, \at(position_wh, Pre), \at(energy_wh, Pre));
+		loop invariant rest_nano == price_most * energy_wh;
+		loop invariant 0 <= spent_nano && 0 <= rest_nano;
+		loop invariant spent_nano + rest_nano == price_most * \at(energy_wh, Pre);
+		loop invariant -spent_nano <= amount_nano <= spent_nano;
+		loop assigns c, energy_wh, position_wh, amount_nano, spent_nano, rest_nano;
+		loop variant end_cell - c;
+	*/
+	for (int64_t c = cell;; c++) {
+		int64_t room_wh = limit_wh[c] - position_wh;
+		if (energy_wh <= room_wh) {
+			/*@ assert cost(limit_wh, price, c, position_wh, energy_wh) == energy_wh * price[c]; */
+			return amount_nano + multiply(energy_wh, price[c]) /*@ ghost (price_most, rest_nano) */;
+		}
+		if (room_wh > 0) {
+			/*@ ghost int64_t part_nano = split(price_most, room_wh, energy_wh, rest_nano); */
+			/*@ assert cost(limit_wh, price, c, position_wh, energy_wh) == room_wh * price[c]
+				+ cost(limit_wh, price, c + 1, limit_wh[c], energy_wh - room_wh); */
+			int64_t cost_nano = multiply(room_wh, price[c]) /*@ ghost (price_most, part_nano) */;
+			/*@ assert -part_nano <= cost_nano <= part_nano; */
+			/*@ assert -(spent_nano + part_nano) <= amount_nano + cost_nano <= spent_nano + part_nano; */
+			amount_nano += cost_nano;
+			/*@ ghost spent_nano += part_nano; */
+			/*@ ghost rest_nano -= part_nano; */
+			/*@ assert -spent_nano <= amount_nano <= spent_nano; */
+			position_wh += room_wh;
+			energy_wh -= room_wh;
+		}
+	}
+}
+
+/* --- rating intervals ------------------------------------------------------------------------ */
+
+/* Where the results of one account go while its intervals are rated. */
+struct cursor {
+	int64_t tariff;
+	int64_t segment; /* of the last second rated */
+	int64_t cycle_start_at;
+	int64_t *energy_wh; /* block positions, in the caller's result */
+};
 /* The second that says which segment an interval starts in: one of no length belongs to the second before it. */
 static int64_t
 first_second(int64_t start_at, int64_t end_at)
@@ -238,32 +624,43 @@ enter_cycle(const struct tariff_tables *t, struct cursor *cursor, int64_t segmen
 	cursor->cycle_start_at = cycle_start_at;
 }
 
+/* Notes what each cell takes of energy from a block position on. Entry 0 of 'cell_energy_wh' is cell 'first_cell'. */
+static void
+note_cells(const struct tariff_tables *t, int64_t cell, int64_t position_wh, int64_t energy_wh, int64_t first_cell,
+	   int64_t *cell_energy_wh)
+{
+	for (int64_t c = cell; energy_wh > 0; c++) {
+		int64_t room_wh = t->cell_limit_wh[c] - position_wh;
+		if (room_wh <= 0)
+			continue;
+		int64_t taken_wh = energy_wh < room_wh ? energy_wh : room_wh;
+		cell_energy_wh[c - first_cell] += taken_wh;
+		position_wh += taken_wh;
+		energy_wh -= taken_wh;
+	}
+}
+
 /*
- * Cost of energy within one segment, split exactly at the block limits; moves the position on.
- * 'cell_energy_wh' may be NULL; its entry 0 is the tariff's first cell. The last limit of a period
- * is not below energy_wh_max, so the loop ends within the period's cells.
+ * Cost of energy within one segment; moves the position on. 'cell_energy_wh' may be NULL. The last
+ * limit of a period is not below energy_wh_max, so the blocks end within the period's cells.
  */
-static int64_t
+static inline int64_t
 rate_part(const struct tariff_tables *t, struct cursor *cursor, int64_t segment, int64_t energy_wh,
 	  int64_t *cell_energy_wh)
 {
 	enter_cycle(t, cursor, segment);
 	int64_t period = t->segment_period[segment];
+	int64_t cell = t->period_first_cell[period];
 	int64_t *position_wh = &cursor->energy_wh[t->period_position[period]];
-	int64_t first_cell = t->period_first_cell[t->tariff_first_period[cursor->tariff]];
-	int64_t amount_nano = 0;
-	for (int64_t c = t->period_first_cell[period]; energy_wh > 0; c++) {
-		int64_t room_wh = t->cell_limit_wh[c] - *position_wh;
-		if (room_wh <= 0)
-			continue;
-		int64_t taken_wh = energy_wh < room_wh ? energy_wh : room_wh;
-		amount_nano += taken_wh * t->cell_price_micro_per_kwh[c];
-		*position_wh += taken_wh;
-		energy_wh -= taken_wh;
-		if (cell_energy_wh != NULL)
-			cell_energy_wh[c - first_cell] += taken_wh;
+	int64_t before_wh = *position_wh;
+	*position_wh = before_wh + energy_wh;
+	if (cell_energy_wh != NULL) {
+		int64_t first_cell = t->period_first_cell[t->tariff_first_period[cursor->tariff]];
+		note_cells(t, cell, before_wh, energy_wh, first_cell, cell_energy_wh);
 	}
-	return amount_nano;
+	return block_cost(t->cell_limit_wh, t->cell_price_micro_per_kwh, cell, before_wh, energy_wh)
+		/*@ ghost (t->period_first_cell[period + 1],
+			   9000000000000000000 / t->tariff_energy_wh_max[cursor->tariff]) */;
 }
 
 /* How many parts of an interval leave a remainder above 'remainder' when its energy is shared out. */
@@ -371,13 +768,69 @@ write_details(const struct tariff_tables *t, const struct cursor *cursor, const 
 	details->estimated[interval] = estimated;
 }
 
+/*
+ * Intervals in a row that stay in one segment and one block cost energy times price. Rates as many
+ * of them as there are from 'first' on, and moves the position on. Returns the first that is not
+ * such a one. The account has entered the cycle of the segment.
+ */
+static int64_t
+rate_row(const struct tariff_tables *t, const struct tariff_accounts *a, const struct cursor *cursor, int64_t first,
+	 int64_t end, int64_t *amount_nano)
+{
+	int64_t segment = cursor->segment;
+	int64_t period = t->segment_period[segment];
+	int64_t *position_wh = &cursor->energy_wh[t->period_position[period]];
+	int64_t cell = t->period_first_cell[period];
+	while (t->cell_limit_wh[cell] < *position_wh)
+		cell++;
+	int64_t segment_end_at = t->segment_start_at[segment + 1];
+	int64_t price_micro_per_kwh = t->cell_price_micro_per_kwh[cell];
+	int64_t room_wh = t->cell_limit_wh[cell] - *position_wh;
+	int64_t i = first;
+	for (; i < end && a->interval_end_at[i] <= segment_end_at && a->interval_energy_wh[i] <= room_wh; i++) {
+		amount_nano[i] = a->interval_energy_wh[i] * price_micro_per_kwh;
+		room_wh -= a->interval_energy_wh[i];
+	}
+	*position_wh = t->cell_limit_wh[cell] - room_wh;
+	return i;
+}
+
+/* Rates the intervals of an account; 'details' is not NULL. */
+static void
+rate_explained(const struct tariff_tables *t, const struct tariff_accounts *a, struct cursor *cursor, int64_t first,
+	       int64_t end, int64_t *amount_nano, const struct tariff_details *details)
+{
+	for (int64_t i = first; i < end; i++) {
+		int64_t estimated = 0;
+		int64_t *cell_energy_wh = &details->cell_energy_wh[i * details->cell_stride];
+		for (int64_t c = 0; c < details->cell_stride; c++)
+			cell_energy_wh[c] = 0;
+		amount_nano[i] = rate_interval(t, cursor, a->interval_start_at[i], a->interval_end_at[i],
+					       a->interval_energy_wh[i], cell_energy_wh, &estimated);
+		write_details(t, cursor, details, a->position_stride, i, estimated);
+	}
+}
+
+/* Rates the intervals of an account. */
+static void
+rate_plain(const struct tariff_tables *t, const struct tariff_accounts *a, struct cursor *cursor, int64_t first,
+	   int64_t end, int64_t *amount_nano)
+{
+	int64_t i = first;
+	while (i < end) {
+		int64_t estimated = 0;
+		amount_nano[i] = rate_interval(t, cursor, a->interval_start_at[i], a->interval_end_at[i],
+					       a->interval_energy_wh[i], NULL, &estimated);
+		i = rate_row(t, a, cursor, i + 1, end, amount_nano);
+	}
+}
+
 static void
 rate_account(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t account,
 	     const struct tariff_bills *bills, const struct tariff_details *details)
 {
 	int64_t first = a->first_interval[account];
 	int64_t end = a->first_interval[account + 1];
-	int64_t amount_nano = 0;
 	struct cursor cursor = {
 		.tariff = a->tariff[account],
 		.segment = 0,
@@ -390,21 +843,14 @@ rate_account(const struct tariff_tables *t, const struct tariff_accounts *a, int
 	if (first < end) {
 		int64_t at = first_second(a->interval_start_at[first], a->interval_end_at[first]);
 		cursor.segment = find_segment(t, cursor.tariff, at);
-	}
-	for (int64_t i = first; i < end; i++) {
-		int64_t estimated = 0;
-		int64_t *cell_energy_wh = NULL;
-		if (details != NULL) {
-			cell_energy_wh = &details->cell_energy_wh[i * details->cell_stride];
-			for (int64_t c = 0; c < details->cell_stride; c++)
-				cell_energy_wh[c] = 0;
-		}
-		bills->amount_nano[i] = rate_interval(t, &cursor, a->interval_start_at[i], a->interval_end_at[i],
-						      a->interval_energy_wh[i], cell_energy_wh, &estimated);
-		amount_nano += bills->amount_nano[i];
 		if (details != NULL)
-			write_details(t, &cursor, details, a->position_stride, i, estimated);
+			rate_explained(t, a, &cursor, first, end, bills->amount_nano, details);
+		else
+			rate_plain(t, a, &cursor, first, end, bills->amount_nano);
 	}
+	int64_t amount_nano = 0;
+	for (int64_t i = first; i < end; i++)
+		amount_nano += bills->amount_nano[i];
 	bills->account_amount_nano[account] = amount_nano;
 	bills->account_cycle_start_at[account] = cursor.cycle_start_at;
 }
