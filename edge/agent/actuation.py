@@ -80,6 +80,11 @@ class Actuation:
         else:
             supply.heard = True
 
+    def switching(self, account_id: str) -> bool:
+        """Whether the relay is not as wanted and is being made so: commanded, not yet read back, not given up."""
+        supply = self._by_account.get(account_id)
+        return supply is not None and supply.observed is not supply.wanted and not supply.given_up
+
     def observed(self, account_id: str) -> bool | None:
         """The last read-back of an account's relay."""
         supply = self._by_account.get(account_id)

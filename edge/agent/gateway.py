@@ -219,6 +219,9 @@ class Gateway:
             self._cloud_connected = connected
             await self.submit(cmd.NoteCondition(clock, "cloud_link_up" if connected else "cloud_link_down"))
 
+    def _switching(self, account_id: str) -> bool:
+        return self._actuation is not None and self._actuation.switching(account_id)
+
     def _cloud_silent_s(self, clock: ClockReading) -> int | None:
         if self._cloud is None:
             return None
@@ -235,6 +238,7 @@ class Gateway:
             cloud=self._cloud.view() if self._cloud is not None else NO_CLOUD,
             ledger_head=self._journal.heads()["led"],
             cloud_silent_s=self._cloud_silent_s(clock),
+            switching=self._switching,
         )
         rating = self.rating()
         self.snapshots.publish(make_snapshot(self._version, stepped.state, stepped.figures, rating, clock, sources))

@@ -60,6 +60,7 @@ class AccountView:
     control_state: str  # connected | disconnected | ready_for_reconnection
     control_reason: str  # why, e.g. no_credit, operator, commissioned
     output_connected: bool | None  # read back from the relay; None before the first read-back
+    switching: bool  # a command is under way: a difference between the two is no alarm yet
     hold: str | None  # register_regression | register_jump, or None
     grace_ends_at: UnixSeconds | None  # earliest cut by the present clock, None outside an episode
     notices: tuple[NoticeView, ...]

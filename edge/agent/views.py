@@ -3,7 +3,7 @@
 Nothing is decided here. Money nano-currency, energy Wh, times of the accounting clock.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edge.agent.facts import AccountFacts, SiteFacts
@@ -39,6 +39,7 @@ class Sources:
     cloud: CloudView
     ledger_head: StreamHead
     cloud_silent_s: int | None
+    switching: Callable[[str], bool]  # whether a relay command for this account is under way
 
 
 def make_snapshot(
@@ -96,6 +97,7 @@ def _account_view(
         control_state=account.control_state.value,
         control_reason=account.control_reason,
         output_connected=account.output_connected,
+        switching=sources.switching(account.account_id),
         hold=account.hold.reason if account.hold is not None else None,
         grace_ends_at=cut_instant(account, clock, rating.zone) if in_arrears else None,
         notices=tuple(

@@ -26,7 +26,8 @@ def is_cut(account: AccountView) -> bool:
 def disobeys(account: AccountView) -> bool:
     """The relay was read back and is not what was commanded."""
     wanted = account.control_state == "connected"
-    return account.output_connected is not None and account.output_connected is not wanted
+    known = account.output_connected is not None and not account.switching
+    return known and account.output_connected is not wanted
 
 
 def is_silent(account: AccountView) -> bool:

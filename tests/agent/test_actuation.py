@@ -402,3 +402,22 @@ def test_bug_in_the_driver_ends_the_round_and_is_not_repeated_in_silence(virtual
         assert len(relay.commands) == 1
 
     virtual(scenario())
+
+
+def test_a_relay_is_being_switched_until_it_was_read_back_or_given_up(virtual: Run) -> None:
+    async def scenario() -> list[bool]:
+        relay, seen = Relay(), []
+        await relay.rounds(True, 2)
+        seen.append(relay.actuation.switching("A1"))
+        await relay.actuation.want("A1", False)
+        seen.append(relay.actuation.switching("A1"))
+        await asyncio.sleep(COMMAND_S * 2)
+        seen.append(relay.actuation.switching("A1"))
+        relay.answer = relay.disobey
+        await relay.rounds(True, 1)
+        seen.append(relay.actuation.switching("A1"))
+        await relay.rounds(True, 10 * PAUSE_S_MAX)
+        seen.append(relay.actuation.switching("A1"))
+        return seen
+
+    assert virtual(scenario()) == [False, True, False, True, False]

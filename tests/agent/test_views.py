@@ -139,6 +139,7 @@ def test_quality_of_communication_is_told_in_four_words(
             cloud=gateway.snapshots.current.cloud,
             ledger_head=world.log.heads()["led"],
             cloud_silent_s=None,
+            switching=lambda _account_id: False,
         )
         rating = gateway.rating()
         account = gateway.state.accounts["A01"]

@@ -53,6 +53,7 @@ def account(number: int, **changes: Any) -> AccountView:
         control_state="connected",
         control_reason="commissioned",
         output_connected=True,
+        switching=False,
         hold=None,
         grace_ends_at=None,
         notices=(),

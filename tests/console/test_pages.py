@@ -257,3 +257,10 @@ def test_pages_say_their_language_and_label_every_field(world: Any) -> None:
         assert page.count("<h1") == 1
         fields = set(re.findall(r'<(?:textarea|select) id="([^"]+)"', page))
         assert fields == set(re.findall(r'<label for="([^"]+)"', page))
+
+
+def test_a_relay_under_command_is_no_alarm_before_it_was_read_back(world: Any, make_account: Any) -> None:
+    world.publish([make_account(1, output_connected=False, switching=True)], version=2)
+    assert "0 relay alarm" in text_of(world.get("/").text)
+    world.publish([make_account(1, output_connected=False)], version=3)
+    assert "1 relay alarm" in text_of(world.get("/").text)
