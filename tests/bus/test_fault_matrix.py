@@ -5,6 +5,7 @@ And the proof that each check earns its place: with any one taken out, the same 
 
 import asyncio
 import dataclasses
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +18,7 @@ LINES = 100  # side by side, so that their timeouts pass together
 # Long beside the answer's microseconds: the kernel hands a terminal's bytes over when it gets to it.
 PTY_TIMING = Timing(gap_s=0.0, byte_s=0.0, response_timeout_s=0.300, drain_silence_s=0.200, drain_s_max=2.0)
 PTY_LATE_S = 0.380
+LATE_DRAIN_S = 0.700  # a busy machine delivers a late reply later still: it must fall into the drain
 TIMING = Timing(gap_s=0.0, byte_s=0.0, response_timeout_s=0.006, drain_silence_s=0.010, drain_s_max=0.2)
 LATENCY_S = 0.004
 LATE_S = 0.008  # after the timeout, before the end of the drain, and before the next answer if there is no drain
@@ -53,7 +55,8 @@ def test_a_thousand_faults_on_a_pseudo_terminal_give_no_wrong_value_and_the_next
     wire: SimpleNamespace, fault: str
 ) -> None:
     steps = steps_of(wire, RTU, fault, TRANSACTIONS)
-    lines = asyncio.run(wire.talk_over_ptys(LINES, PTY_TIMING, PTY_LATE_S, steps))
+    timing = replace(PTY_TIMING, drain_silence_s=LATE_DRAIN_S) if fault == "late_reply" else PTY_TIMING
+    lines = asyncio.run(wire.talk_over_ptys(LINES, timing, PTY_LATE_S, steps))
     spoiled = [outcome for _, outcomes in lines for outcome in outcomes[0::2]]
     after = [(slave, outcome) for slave, outcomes in lines for outcome in outcomes[1::2]]
     assert len(spoiled) == len(after) == TRANSACTIONS
