@@ -121,6 +121,14 @@
 		&& a->interval_end_at[i] <= t->segment_start_at[t->tariff_first_segment[g + 1] - 1]
 		&& 0 <= a->interval_energy_wh[i] <= t->tariff_energy_wh_max[g];
 
+	predicate parts_good{L}(struct tariff_tables *t, integer segment, integer last,
+	    integer start_at, integer end_at) =
+		0 <= segment < last < t->segment_count < 2147483647
+		&& -100000000000 <= start_at < end_at <= 100000000000 && end_at - start_at <= 90000000
+		&& t->segment_start_at[segment] <= start_at < t->segment_start_at[segment + 1]
+		&& end_at <= t->segment_start_at[last]
+		&& \forall integer s; segment < s <= last ==> t->segment_start_at[s - 1] < t->segment_start_at[s];
+
 	predicate intervals_good{L}(struct tariff_tables *t, struct tariff_accounts *a, integer g, integer first,
 				    integer end) =
 		(\forall integer i; first <= i < end ==> interval_good(t, a, g, i))
@@ -358,11 +366,15 @@ check_intervals(const struct tariff_tables *t, const struct tariff_accounts *a, 
 	/*@ assert segments_good(t, t->tariff_first_segment[tariff], t->tariff_first_segment[tariff + 1],
 				 t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
 	/*@ assert 0 <= t->tariff_first_segment[tariff] < t->tariff_first_segment[tariff + 1] - 1 < t->segment_count; */
-	int64_t span_start_at = t->segment_start_at[t->tariff_first_segment[tariff]];
-	int64_t span_end_at = t->segment_start_at[t->tariff_first_segment[tariff + 1] - 1];
+	int64_t first_segment = t->tariff_first_segment[tariff];
+	int64_t last_segment = t->tariff_first_segment[tariff + 1] - 1;
+	/*@ assert \valid_read(t->segment_start_at + (0 .. t->segment_count - 1)); */
+	/*@ assert segment_good(t, first_segment,
+	    t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
+	/*@ assert segment_good(t, last_segment, t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
+	int64_t span_start_at = t->segment_start_at[first_segment];
+	int64_t span_end_at = t->segment_start_at[last_segment];
 	/*@ assert -100000000000 <= span_start_at <= 100000000000; */
-	/*@ assert segment_good(t, t->tariff_first_segment[tariff + 1] - 1, t->tariff_first_period[tariff],
-				t->tariff_first_period[tariff + 1]); */
 	/*@ assert -100000000000 <= span_end_at <= 100000000000; */
 	int64_t last_end_at = INT64_MIN;
 	/*@
@@ -408,6 +420,47 @@ check_intervals(const struct tariff_tables *t, const struct tariff_accounts *a, 
 	}
 */
 
+/* The lemma that the cells of a period lie within those of the tables. */
+/*@ ghost
+	/@
+		requires periods_good(t, first, end, positions, energy_wh_max) && first <= period < end;
+		assigns \nothing;
+		ensures 0 <= t->period_first_cell[period] < t->period_first_cell[period + 1] <= t->cell_count;
+	@/
+	static void cells_within(const struct tariff_tables *t, int64_t period, int64_t first, int64_t end,
+				 int64_t positions, int64_t energy_wh_max)
+	{
+	}
+*/
+
+/* How many cells a tariff has. */
+/*@
+	requires readable(t) && tariff_good(t, tariff);
+	assigns \nothing;
+	ensures \result == t->period_first_cell[t->tariff_first_period[tariff + 1]]
+			- t->period_first_cell[t->tariff_first_period[tariff]];
+*/
+static int64_t
+cells_of(const struct tariff_tables *t, int64_t tariff)
+{
+	int64_t first = t->tariff_first_period[tariff];
+	int64_t end = t->tariff_first_period[tariff + 1];
+	/*@ assert periods_good(t, first, end, t->tariff_position_count[tariff], t->tariff_energy_wh_max[tariff]); */
+	/*@ assert 0 <= first < end <= t->period_count; */
+	/*@ ghost
+		int64_t positions = t->tariff_position_count[tariff];
+		int64_t energy_wh_max = t->tariff_energy_wh_max[tariff];
+		cells_within(t, first, first, end, positions, energy_wh_max);
+		cells_within(t, end - 1, first, end, positions, energy_wh_max);
+	*/
+	/*@ assert 0 <= t->period_first_cell[first]; */
+	/*@ assert 0 <= t->period_first_cell[end]; */
+	/*@ assert \valid_read(t->period_first_cell + (0 .. t->period_count)); */
+	/*@ assert \valid_read(t->period_first_cell + first); */
+	/*@ assert \valid_read(t->period_first_cell + end); */
+	return t->period_first_cell[end] - t->period_first_cell[first];
+}
+
 /*@
 	requires readable(t) && tables_good(t) && accounts_readable(a);
 	requires 0 <= account < a->account_count < 2147483647 && 1 <= a->position_stride <= 1048576;
@@ -430,14 +483,7 @@ check_account(const struct tariff_tables *t, const struct tariff_accounts *a, in
 				      t->tariff_energy_wh_max[tariff]);
 	if (left_wh < 0)
 		return TARIFF_BAD_ACCOUNT;
-	/*@ assert periods_good(t, t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1],
-				t->tariff_position_count[tariff], t->tariff_energy_wh_max[tariff]); */
-	/*@ assert 0 <= t->tariff_first_period[tariff] < t->tariff_first_period[tariff + 1] <= t->period_count; */
-	/*@ assert 0 <= t->period_first_cell[t->tariff_first_period[tariff]]; */
-	/*@ assert 0 <= t->period_first_cell[(t->tariff_first_period[tariff + 1] - 1) + 1]; */
-	int64_t cells = t->period_first_cell[t->tariff_first_period[tariff + 1]]
-			- t->period_first_cell[t->tariff_first_period[tariff]];
-	if (cells > cell_stride)
+	if (cells_of(t, tariff) > cell_stride)
 		return TARIFF_BAD_ACCOUNT;
 	return check_intervals(t, a, tariff, a->first_interval[account], a->first_interval[account + 1], left_wh);
 }
@@ -579,7 +625,14 @@ struct cursor {
 	int64_t cycle_start_at;
 	int64_t *energy_wh; /* block positions, in the caller's result */
 };
+
 /* The second that says which segment an interval starts in: one of no length belongs to the second before it. */
+/*@
+	requires -9223372036854775807 <= end_at;
+	assigns \nothing;
+	ensures start_at < end_at ==> \result == start_at;
+	ensures start_at >= end_at ==> \result == end_at - 1;
+*/
 static int64_t
 first_second(int64_t start_at, int64_t end_at)
 {
@@ -587,22 +640,53 @@ first_second(int64_t start_at, int64_t end_at)
 }
 
 /* The segment that holds an instant of the span: the last one that does not start after it. */
+/*@
+	requires readable(t) && t->segment_count < 2147483647 && tariff_good(t, tariff);
+	requires t->segment_start_at[t->tariff_first_segment[tariff]] <= at;
+	requires at < t->segment_start_at[t->tariff_first_segment[tariff + 1] - 1];
+	assigns \nothing;
+	ensures t->tariff_first_segment[tariff] <= \result < t->tariff_first_segment[tariff + 1] - 1;
+	ensures t->segment_start_at[\result] <= at < t->segment_start_at[\result + 1];
+*/
 static int64_t
 find_segment(const struct tariff_tables *t, int64_t tariff, int64_t at)
 {
+	/*@ assert segments_good(t, t->tariff_first_segment[tariff], t->tariff_first_segment[tariff + 1],
+				 t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
+	/*@ assert 0 <= t->tariff_first_segment[tariff] < t->tariff_first_segment[tariff + 1] - 1 < t->segment_count; */
 	int64_t low = t->tariff_first_segment[tariff];
 	int64_t high = t->tariff_first_segment[tariff + 1] - 1;
+	/*@ assert \valid_read(t->segment_start_at + (0 .. t->segment_count - 1)); */
+	/*@
+		loop invariant t->tariff_first_segment[tariff] <= low < high <= t->tariff_first_segment[tariff + 1] - 1;
+		loop invariant 0 <= low < high < t->segment_count;
+		loop invariant t->segment_start_at[low] <= at < t->segment_start_at[high];
+		loop assigns low, high;
+		loop variant high - low;
+	*/
 	while (high - low > 1) {
 		int64_t middle = low + (high - low) / 2;
+		/*@ assert low < middle < high; */
+		/*@ assert 0 <= middle <= t->segment_count - 1; */
+		/*@ assert \valid_read(t->segment_start_at + middle); */
 		if (t->segment_start_at[middle] <= at)
 			low = middle;
 		else
 			high = middle;
 	}
+	/*@ assert high == low + 1; */
 	return low;
 }
 
 /* Seconds of [at, end_at) that lie in a segment which holds 'at'. */
+/*@
+	requires readable(t) && 0 <= segment < segment + 1 < t->segment_count < 2147483647;
+	requires -100000000000 <= at < end_at <= 100000000000 && at < t->segment_start_at[segment + 1];
+	assigns \nothing;
+	ensures t->segment_start_at[segment + 1] < end_at ==> \result == t->segment_start_at[segment + 1] - at;
+	ensures t->segment_start_at[segment + 1] >= end_at ==> \result == end_at - at;
+	ensures 1 <= \result <= end_at - at;
+*/
 static int64_t
 seconds_in(const struct tariff_tables *t, int64_t segment, int64_t at, int64_t end_at)
 {
@@ -610,17 +694,57 @@ seconds_in(const struct tariff_tables *t, int64_t segment, int64_t at, int64_t e
 	return (segment_end_at < end_at ? segment_end_at : end_at) - at;
 }
 
+/*@
+	requires 0 <= count <= 1048576 && \valid(energy_wh + (0 .. count - 1));
+	assigns energy_wh[0 .. count - 1];
+	ensures \forall integer i; 0 <= i < count ==> energy_wh[i] == 0;
+*/
+static void
+set_to_zero(int64_t *energy_wh, int64_t count)
+{
+	/*@
+		loop invariant 0 <= i <= count;
+		loop invariant \forall integer k; 0 <= k < i ==> energy_wh[k] == 0;
+		loop assigns i, energy_wh[0 .. count - 1];
+		loop variant count - i;
+	*/
+	for (int64_t i = 0; i < count; i++)
+		energy_wh[i] = 0;
+}
+
 /* A position starts over from zero in a later cycle than its own; an earlier one never resets it. */
+/*@
+	requires readable(t) && \valid(cursor) && 0 <= segment < t->segment_count;
+	requires 0 <= cursor->tariff < t->tariff_count && 0 <= t->tariff_position_count[cursor->tariff] <= 1048576;
+	requires \valid(cursor->energy_wh + (0 .. t->tariff_position_count[cursor->tariff] - 1));
+	requires clear(t, cursor->energy_wh, t->tariff_position_count[cursor->tariff]);
+	requires \separated(cursor, t, cursor->energy_wh + (0 .. t->tariff_position_count[cursor->tariff] - 1));
+	requires \separated(cursor, t->tariff_position_count + (0 .. t->tariff_count - 1));
+	requires \separated(cursor, t->segment_cycle_start_at + (0 .. t->segment_count - 1));
+	assigns cursor->cycle_start_at, cursor->energy_wh[0 .. t->tariff_position_count[cursor->tariff] - 1];
+	behavior same:
+		assumes t->segment_cycle_start_at[segment] <= cursor->cycle_start_at;
+		assigns \nothing;
+	behavior first:
+		assumes t->segment_cycle_start_at[segment] > cursor->cycle_start_at == -9223372036854775807 - 1;
+		assigns cursor->cycle_start_at;
+		ensures cursor->cycle_start_at == t->segment_cycle_start_at[segment];
+	behavior later:
+		assumes t->segment_cycle_start_at[segment] > cursor->cycle_start_at > -9223372036854775807 - 1;
+		ensures cursor->cycle_start_at == t->segment_cycle_start_at[segment];
+		ensures \forall integer i; 0 <= i < t->tariff_position_count[cursor->tariff]
+		    ==> cursor->energy_wh[i] == 0;
+	complete behaviors;
+	disjoint behaviors;
+*/
 static void
 enter_cycle(const struct tariff_tables *t, struct cursor *cursor, int64_t segment)
 {
 	int64_t cycle_start_at = t->segment_cycle_start_at[segment];
 	if (cycle_start_at <= cursor->cycle_start_at)
 		return;
-	if (cursor->cycle_start_at != TARIFF_NO_CYCLE) {
-		for (int64_t i = 0; i < t->tariff_position_count[cursor->tariff]; i++)
-			cursor->energy_wh[i] = 0;
-	}
+	if (cursor->cycle_start_at != TARIFF_NO_CYCLE)
+		set_to_zero(cursor->energy_wh, t->tariff_position_count[cursor->tariff]);
 	cursor->cycle_start_at = cycle_start_at;
 }
 
@@ -663,15 +787,43 @@ rate_part(const struct tariff_tables *t, struct cursor *cursor, int64_t segment,
 			   9000000000000000000 / t->tariff_energy_wh_max[cursor->tariff]) */;
 }
 
+/* What is left of a part's energy times seconds after division by the seconds of the interval. */
+/*@
+	requires 0 <= energy_wh <= 100000000000 && 1 <= seconds <= duration <= 90000000;
+	assigns \nothing;
+	ensures \result == (energy_wh * seconds) % duration;
+	ensures 0 <= \result < duration;
+*/
+static inline int64_t
+remainder_of(int64_t energy_wh, int64_t seconds, int64_t duration)
+{
+	/*@ assert 0 <= energy_wh * seconds <= energy_wh * 90000000; */
+	/*@ assert 0 <= energy_wh * seconds <= 9000000000000000000; */
+	return energy_wh * seconds % duration;
+}
+
 /* How many parts of an interval leave a remainder above 'remainder' when its energy is shared out. */
+/*@
+	requires readable(t) && parts_good(t, segment, last, start_at, end_at) && 0 <= energy_wh <= 100000000000;
+	assigns \nothing;
+	ensures 0 <= \result <= end_at - start_at;
+*/
 static int64_t
 count_above(const struct tariff_tables *t, int64_t segment, int64_t start_at, int64_t end_at, int64_t energy_wh,
-	    int64_t remainder)
+	    int64_t remainder) /*@ ghost (int64_t last) */
 {
 	int64_t count = 0;
+	/*@
+		loop invariant \at(segment, Pre) <= segment <= last && start_at <= at <= end_at;
+		loop invariant at < end_at ==> segment < last
+			&& t->segment_start_at[segment] <= at < t->segment_start_at[segment + 1];
+		loop invariant 0 <= count <= at - start_at;
+		loop assigns at, segment, count;
+		loop variant end_at - at;
+	*/
 	for (int64_t at = start_at; at < end_at; segment++) {
 		int64_t seconds = seconds_in(t, segment, at, end_at);
-		if (energy_wh * seconds % (end_at - start_at) > remainder)
+		if (remainder_of(energy_wh, seconds, end_at - start_at) > remainder)
 			count++;
 		at += seconds;
 	}
@@ -679,28 +831,52 @@ count_above(const struct tariff_tables *t, int64_t segment, int64_t start_at, in
 }
 
 /* Watt-hours that are left when every part has got its share cut off to whole ones: below the number of parts. */
+/*@
+	requires readable(t) && parts_good(t, segment, last, start_at, end_at) && 0 <= energy_wh <= 100000000000;
+	assigns \nothing;
+	ensures 0 <= \result <= 8100000000000000;
+*/
 static int64_t
 left_over(const struct tariff_tables *t, int64_t segment, int64_t start_at, int64_t end_at, int64_t energy_wh)
+	/*@ ghost (int64_t last) */
 {
 	int64_t remainders = 0;
+	/*@
+		loop invariant \at(segment, Pre) <= segment <= last && start_at <= at <= end_at;
+		loop invariant at < end_at ==> segment < last
+			&& t->segment_start_at[segment] <= at < t->segment_start_at[segment + 1];
+		loop invariant 0 <= remainders <= (at - start_at) * 90000000;
+		loop assigns at, segment, remainders;
+		loop variant end_at - at;
+	*/
 	for (int64_t at = start_at; at < end_at; segment++) {
 		int64_t seconds = seconds_in(t, segment, at, end_at);
-		remainders += energy_wh * seconds % (end_at - start_at);
+		remainders += remainder_of(energy_wh, seconds, end_at - start_at);
 		at += seconds;
 	}
 	return remainders / (end_at - start_at);
 }
 
 /* The remainder of the last part that gets one of 'extra' watt-hours: fewer than 'extra' parts are above it. */
+/*@
+	requires readable(t) && parts_good(t, segment, last, start_at, end_at) && 0 <= energy_wh <= 100000000000;
+	assigns \nothing;
+	ensures 0 <= \result < end_at - start_at;
+*/
 static int64_t
 find_threshold(const struct tariff_tables *t, int64_t segment, int64_t start_at, int64_t end_at, int64_t energy_wh,
-	       int64_t extra)
+	       int64_t extra) /*@ ghost (int64_t last) */
 {
 	int64_t low = -1; /* at least 'extra' parts are above it */
 	int64_t high = end_at - start_at - 1;
+	/*@
+		loop invariant -1 <= low < high < end_at - start_at;
+		loop assigns low, high;
+		loop variant high - low;
+	*/
 	while (high - low > 1) {
 		int64_t middle = low + (high - low) / 2;
-		if (count_above(t, segment, start_at, end_at, energy_wh, middle) < extra)
+		if (count_above(t, segment, start_at, end_at, energy_wh, middle) /*@ ghost (last) */ < extra)
 			high = middle;
 		else
 			low = middle;
@@ -718,12 +894,13 @@ rate_shared(const struct tariff_tables *t, struct cursor *cursor, int64_t start_
 	    int64_t *cell_energy_wh)
 {
 	int64_t segment = cursor->segment;
-	int64_t extra = left_over(t, segment, start_at, end_at, energy_wh);
+	/*@ ghost int64_t last = t->tariff_first_segment[cursor->tariff + 1] - 1; */
+	int64_t extra = left_over(t, segment, start_at, end_at, energy_wh) /*@ ghost (last) */;
 	int64_t threshold = 0;
 	int64_t equals = 0; /* parts with just that remainder that get one more */
 	if (extra > 0) {
-		threshold = find_threshold(t, segment, start_at, end_at, energy_wh, extra);
-		equals = extra - count_above(t, segment, start_at, end_at, energy_wh, threshold);
+		threshold = find_threshold(t, segment, start_at, end_at, energy_wh, extra) /*@ ghost (last) */;
+		equals = extra - count_above(t, segment, start_at, end_at, energy_wh, threshold) /*@ ghost (last) */;
 	}
 	int64_t amount_nano = 0;
 	for (int64_t at = start_at; at < end_at; segment++) {
@@ -855,14 +1032,26 @@ rate_account(const struct tariff_tables *t, const struct tariff_accounts *a, int
 	bills->account_cycle_start_at[account] = cursor.cycle_start_at;
 }
 
+static void
+rate_accounts(const struct tariff_tables *t, const struct tariff_accounts *a, const struct tariff_bills *bills,
+	      const struct tariff_details *details)
+{
+	for (int64_t i = 0; i < a->account_count; i++)
+		rate_account(t, a, i, bills, details);
+}
+
+/* Refused means that not one number of the program's memory has changed. */
+/*@
+	requires readable(t) && tables_good(t) && accounts_readable(a);
+	requires details == \null || \valid_read(details);
+	ensures \result != TARIFF_OK ==> \forall int64_t *p; *p == \old(*p);
+*/
 enum tariff_result
 tariff_rate(const struct tariff_tables *t, const struct tariff_accounts *a, const struct tariff_bills *bills,
 	    const struct tariff_details *details)
 {
 	enum tariff_result result = check_accounts(t, a, details);
-	if (result != TARIFF_OK)
-		return result;
-	for (int64_t i = 0; i < a->account_count; i++)
-		rate_account(t, a, i, bills, details);
-	return TARIFF_OK;
+	if (result == TARIFF_OK)
+		rate_accounts(t, a, bills, details);
+	return result;
 }
