@@ -158,22 +158,27 @@ def _follow_notices(turn: Turn, account: Account, occasion: Occasion) -> None:
         turn.emit(ev.LocalReasonCleared(at, account.account_id, figures.live_nano))
     balances = Balances(figures.live_nano, figures.reserve_nano, threshold)
     due = due_step(account, balances, occasion.clock, turn.rating.zone)
-    if due in (*_NOTICE_NUMBERS, Step.ESCALATE, Step.CUT) and account.recorded != figures.register:
-        # What is decided rests on what is recorded: a restart must not find the balance better than it was.
-        _record_readings(turn, occasion.clock, [account.account_id])
     if due in _NOTICE_NUMBERS:
+        _record_basis(turn, account, occasion.clock)
         turn.emit(_notice(account, _NOTICE_NUMBERS[due], figures, occasion.clock))
     elif due is Step.CLOSE:
         restored = account.episode is not None and account.episode.notice(2) is not None
         reason = "balance_restored" if restored else "reserve_restored"
         turn.emit(ev.EpisodeClosed(at, account.account_id, reason, figures.live_nano))
     elif due is Step.ESCALATE:
+        _record_basis(turn, account, occasion.clock)
         turn.emit(ev.CaseEscalated(at, account.account_id, figures.live_nano))
     elif due is Step.CUT and occasion.may_cut and account.control_state is ControlState.CONNECTED:
         _cut_unless_blocked(turn, account, occasion)
 
 
 _NOTICE_NUMBERS = {Step.NOTICE_1: 1, Step.NOTICE_2: 2, Step.NOTICE_3: 3}
+
+
+def _record_basis(turn: Turn, account: Account, clock: ClockReading) -> None:
+    """What is decided rests on what is recorded: a restart must not find the balance better than it was."""
+    if account.recorded != turn.figures[account.account_id].register:
+        _record_readings(turn, clock, [account.account_id])
 
 
 def _notice(account: Account, number: int, figures: Figures, clock: ClockReading) -> ev.NoticeRaised:
@@ -202,6 +207,7 @@ def _cut_unless_blocked(turn: Turn, account: Account, occasion: Occasion) -> Non
     )
     blockers = cut_blockers(account, facts)
     if not blockers:
+        _record_basis(turn, account, clock)
         _switch(turn, account, Trigger.LOCAL_DISCONNECT, "no_credit", clock)
         return
     assert account.episode is not None

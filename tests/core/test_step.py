@@ -389,6 +389,11 @@ def test_the_site_books_terms_take_over_and_a_customer_protected_late_is_not_cut
     assert site.state.accounts["A01"].policy == Policy()
 
 
+def test_a_round_in_which_nothing_is_decided_writes_nothing_while_a_customer_is_cut(cut: Any, at: Any) -> None:
+    for minute in range(1, 60):
+        assert cut.round(at("2024-04-16T08:00") + minute * 60, 0, record=False) == []
+
+
 # --- tariffs -------------------------------------------------------------------------------------------
 
 
