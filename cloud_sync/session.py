@@ -7,6 +7,7 @@ is above the acknowledged mark is sent again. Source: the wire contract, Up.
     connected     -> st, hello, then records: led, res, evt, newest rdg, rdg backlog
     Fetch         -> the adapter reads the journal and answers with `records`
     ack           -> mark moves, window opens
+    ack above it  -> the journal is asked whether that record is ours, then the same
     no ack        -> after 30 s (with jitter, doubling to 10 min) everything from the mark again
     ack with miss -> the same, without waiting for the full time
     disconnected  -> what was in flight is forgotten and will be fetched again
@@ -173,7 +174,8 @@ class _Stream:
     cursor: int  # last seq sent in this pass
     cursor_hash: bytes | None  # None: ask the journal for the record at the cursor too
     sent_at: list[tuple[int, float]] = field(default_factory=list)  # (last seq of a batch, when)
-    sent_hashes: dict[int, bytes] = field(default_factory=dict)  # above `acked`: what an ack may name
+    sent_hashes: dict[int, bytes] = field(default_factory=dict)  # above `acked`: known without asking the journal
+    claim: "_Claim | None" = None  # the backend has more than we know we sent: the journal is asked
     newest_sent: int = 0  # rdg only: the newest record sent ahead of the backlog
     resend_at: float | None = None
     resend_seconds: float = 0.0
@@ -250,6 +252,7 @@ class SyncSession:
         for stream in self._streams.values():
             stream.rewind(stream.acked)
             stream.newest_sent = 0
+            stream.claim = None
             stream.resend_seconds = self._settings.resend_seconds
         return []
 
@@ -268,6 +271,9 @@ class SyncSession:
             return []
         self._question = None
         stream = self._streams[fetch.stream]
+        if question.claim is not None:
+            stream.sent_hashes |= {record.seq: record.hash for record in records if record.epoch == stream.epoch}
+            return [*self._take_claim(stream, question.claim, now), *self._pump()]
         if question.newest:
             return [*self._send_newest(stream, fetch.after_seq + 2, records), *self._pump()]
         if question.cursor != stream.cursor:  # rewound, or acknowledged, while the journal was read
@@ -314,6 +320,9 @@ class SyncSession:
         return []
 
     def _next_question(self, stream: _Stream) -> "_Question | None":
+        if stream.claim is not None:
+            claim, stream.claim = stream.claim, None
+            return self._ask(stream, claim.seq - 1, 1, claim=claim)
         if stream.stopped or stream.cursor >= stream.head:
             return None
         single = stream.name == "rdg"  # a reading record travels alone
@@ -327,9 +336,12 @@ class SyncSession:
             return self._ask(stream, stream.cursor - 1, count + 1)
         return self._ask(stream, stream.cursor, count)
 
-    def _ask(self, stream: _Stream, after_seq: int, count: int, newest: bool = False) -> "_Question":
+    def _ask(
+        self, stream: _Stream, after_seq: int, count: int, newest: bool = False, claim: "_Claim | None" = None
+    ) -> "_Question":
         self._questions_asked += 1
-        return _Question(Fetch(self._questions_asked, stream.name, after_seq, count), stream.cursor, newest)
+        fetch = Fetch(self._questions_asked, stream.name, after_seq, count)
+        return _Question(fetch, stream.cursor, newest, claim)
 
     def _send(self, stream: _Stream, records: Sequence[Record], now: float) -> list[Action]:
         """Publishes the next batch, as much of `records` as fits one."""
@@ -429,18 +441,34 @@ class SyncSession:
             return []
         actions: list[Action] = []
         if mark.seq > stream.acked:
-            if stream.sent_hashes.get(mark.seq) != bytes.fromhex(mark.hash):
-                # Above what we sent, or of a history that is not ours (a cloned card).
-                self.refusals["ack_not_sent"] += 1
+            claim = _Claim(mark.seq, bytes.fromhex(mark.hash), ack_at)
+            if mark.seq not in stream.sent_hashes and mark.seq <= stream.journal_head:
+                # Before a restart we sent more than the written mark tells. Sending it all again would not do:
+                # the backend's mark can be further on than the window reaches.
+                if stream.claim is None or claim.seq > stream.claim.seq:
+                    stream.claim = claim
                 return []
-            self._advance(stream, mark.seq, now)
-            stream.advanced_at = ack_at
-            if mark.seq > stream.told:
-                stream.told = mark.seq
-                actions.append(Acknowledged(stream.name, mark.seq))
+            actions = self._take_claim(stream, claim, now)
+            if claim.seq > stream.acked:
+                return []
         if mark.miss is not None:
             self._take_miss(stream, mark.miss[0], newest and ack_at > stream.advanced_at, now)
         return actions
+
+    def _take_claim(self, stream: _Stream, claim: "_Claim", now: float) -> list[Action]:
+        """Moves the mark if the record it names is known to be ours."""
+        if claim.seq <= stream.acked:
+            return []
+        if stream.sent_hashes.get(claim.seq) != claim.hash:
+            # Above what we have, or of a history that is not ours (a cloned card).
+            self.refusals["ack_not_sent"] += 1
+            return []
+        self._advance(stream, claim.seq, now)
+        stream.advanced_at = claim.at
+        if claim.seq <= stream.told:
+            return []
+        stream.told = claim.seq
+        return [Acknowledged(stream.name, claim.seq)]
 
     def _advance(self, stream: _Stream, seq: int, now: float) -> None:
         stream.acked = seq
@@ -486,6 +514,16 @@ class _Question:
     fetch: Fetch
     cursor: int
     newest: bool
+    claim: "_Claim | None"  # asked only to compare its hash
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What an ack says the backend has: everything up to a record, and when it said so (server time)."""
+
+    seq: int
+    hash: bytes
+    at: int
 
 
 def _stream_of(name: str, head: JournalHead, settings: SessionSettings) -> _Stream:

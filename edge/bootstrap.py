@@ -138,11 +138,11 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 async def _drain(cloud: CloudLink | None) -> None:
-    """Gives the cloud a little time to acknowledge money and decisions. What it lacks then comes at the next start."""
+    """Gives the cloud a little time to acknowledge everything. What it lacks then comes at the next start."""
     give_up_at = asyncio.get_running_loop().time() + DRAIN_S_MAX
     while cloud is not None and asyncio.get_running_loop().time() < give_up_at:
         view = cloud.view()
-        if not view.connected or not any(view.backlog[stream] for stream in ("led", "res", "evt")):
+        if not view.connected or not any(view.backlog.values()):
             return
         await asyncio.sleep(DRAIN_LOOK_S)
 

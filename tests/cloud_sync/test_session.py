@@ -224,14 +224,37 @@ def test_every_flipped_bit_of_an_ack_is_noticed(journal: Any) -> None:
     assert Acknowledged("led", 3) in session.message(topic_of(GATEWAY, "dn/ack"), good, 1.0)
 
 
-def test_ack_above_what_was_sent_is_ignored(journal: Any) -> None:
+def test_ack_above_what_was_sent_is_believed_if_the_journal_has_that_record(journal: Any) -> None:
     fill(journal, led=100)
     session = new_session(journal, batch_records_max=1, window_batches=2)
+    topic = topic_of(GATEWAY, "dn/ack")
     answer(session, journal, session.connected(FACTS, 0.0), 0.0)
-    session.message(topic_of(GATEWAY, "dn/ack"), ack_of(led=mark_at(journal, "led", 3)), 1.0)
-    assert session.backlog()["led"] == 100
-    session.message(topic_of(GATEWAY, "dn/ack"), ack_of(led=mark_at(journal, "led", 2)), 1.0)
-    assert session.backlog()["led"] == 98
+    for foreign in (mark_at(journal, "led", 3, hash="0" * 64), Mark(1, 101, "0" * 64)):
+        answer(session, journal, session.message(topic, ack_of(led=foreign), 1.0), 1.0)
+        assert session.backlog()["led"] == 100
+    assert session.refusals == Counter(ack_not_sent=2)
+    actions = answer(session, journal, session.message(topic, ack_of(led=mark_at(journal, "led", 5)), 1.0), 1.0)
+    assert Acknowledged("led", 5) in actions
+    assert spans(actions) == [("led", 6, 6), ("led", 7, 7)]
+
+
+@pytest.mark.parametrize("stream", ["led", "rdg"])
+def test_backend_further_on_than_the_window_reaches_does_not_stop_the_stream(journal: Any, stream: str) -> None:
+    """A power cut may lose as many marks as were acknowledged since the last commit."""
+    fill(journal, **{stream: 30})
+    journal.acked[stream] = 3
+    session = new_session(journal, batch_records_max=1)
+
+    def told(seq: int, now: float) -> list[Action]:
+        marks: Any = {stream: mark_at(journal, stream, seq)}
+        return answer(session, journal, session.message(topic_of(GATEWAY, "dn/ack"), ack_of(**marks), now), now)
+
+    answer(session, journal, session.connected(FACTS, 0.0), 0.0)
+    actions = told(28, 1.0)
+    assert Acknowledged(stream, 28) in actions
+    assert (stream, 29, 29) in spans(actions)
+    told(30, 2.0)
+    assert session.backlog()[stream] == 0
 
 
 def test_old_ack_has_no_effect(journal: Any) -> None:
@@ -421,10 +444,8 @@ class World:
         self.is_up = False
         self.orders: list[bytes] = []
         self.server_times: list[int] = []
-        self.session = SyncSession(
-            GATEWAY, "boot", "1", journal.heads(), ring, self.random.random,
-            SessionSettings(batch_records_max=7, batch_bytes_max=500),
-        )  # fmt: skip
+        self.ring = ring
+        self.start()
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
 
@@ -443,6 +464,19 @@ class World:
                 self.now = max(self.now, due)
                 self.perform(self.session.handle_timer(self.now))
             assert self.now < limit, f"not done after {limit} s"
+
+    def start(self) -> None:
+        self.session = SyncSession(
+            GATEWAY, "boot", "1", self.journal.heads(), self.ring, self.random.random,
+            SessionSettings(batch_records_max=3, batch_bytes_max=500, window_batches=2),
+        )  # fmt: skip
+
+    def power_cut(self) -> None:
+        """The gateway starts again, with any older mark: marks are written with the commit after them."""
+        self.is_up = False
+        for stream, seq in self.journal.acked.items():
+            self.journal.acked[stream] = self.random.randint(0, seq)
+        self.start()
 
     def connect(self) -> None:
         self.is_up = True
@@ -500,8 +534,8 @@ def test_everything_arrives_exactly_once_over_a_pipe_that_loses(
         world.at(world.random.uniform(0, 100), partial(world.append, stream))
     for when in (0.0, 40.0, 80.0):
         world.at(when, world.connect)
-    for when in (30.0, 79.0):
-        world.at(when, world.drop)
+    world.at(30.0, world.drop)
+    world.at(79.0, world.power_cut)
     finished: list[bool] = []
     world.at(101.0, lambda: finished.append(True))
     world.run(lambda: bool(finished) and journal.all_acked, limit=40_000.0)
