@@ -7,9 +7,10 @@ journal is opened and replayed, and lines, cloud, console and accounting run in 
 import asyncio
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial, reduce
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from cloud_sync import orders, voucher
@@ -18,37 +19,44 @@ from cloud_sync.session import HelloFacts, SessionSettings, SyncSession
 from cloud_sync.transport import BrokerAddress, MqttTransport, TransportSettings, gateway_tls_context
 from cloud_sync.wire import Document, Order, RosterEntry, record_hash
 from edge import VERSION
-from edge.agent.actuation import Actuation, RelayFacts
+from edge.agent.actuation import Actuation, RelayFacts, SwitchingRules
 from edge.agent.cloud_link import CloudLink
 from edge.agent.facts import AccountFacts, SiteFacts
-from edge.agent.gateway import Gateway
+from edge.agent.gateway import NO_CLOUD, Gateway
 from edge.agent.local_socket import PATH_BYTES_MAX, serve_local_socket
 from edge.agent.metering import MeterFacts, Metering
 from edge.agent.order_desk import OrderDesk, Refused
 from edge.agent.pricing import Pricing, load_documents, not_charged_on_site, read_tariff
+from edge.agent.recovery import EPOCH_LIMIT, SilentJournal, StandBy, epoch_events, permit_fault
+from edge.agent.snapshot import RecoveryView, SnapshotSource
+from edge.agent.views import Sources
 from edge.bus.line import LineMaster
-from edge.bus.records import LineSettings, MeterOnLine, RelayOnLine
+from edge.bus.records import LineSettings, MeterOnLine, RelayOnLine, RelayState
 from edge.config import CloudSection, Config, ConfigError, LineSection, parse_broker
 from edge.core.account import State
+from edge.core.commands import NoteCondition
 from edge.core.events import Event
-from edge.core.ledger import apply
 from edge.core.rating_arrays import array_rate
 from edge.core.tariff import TariffRefused
-from edge.core.units import ClockReading, WattHours
+from edge.core.units import ClockReading, UnixSeconds, WattHours
 from edge.meters.model import MeterModel, ModelError, load_model
-from edge.ports import Clock, DoorAnswer, PortOpener
-from edge.store.event_log import JournalEventLog
+from edge.ports import Anchor, Clock, CommandDoor, DoorAnswer, Journal, PortOpener
+from edge.store.event_log import DailyCheckpoints, JournalEventLog, Restored
 from edge.store.journal import SqliteJournal
 from edge.store.reader import JournalReader
+from edge.store.schema import JOURNAL_FILE
 from edge.store.site_book import SiteBook, SiteBookError, read_site_book
+from edge.store.store_copy import ANCHOR_FILE
 from edge.zone import zone_offsets
+from hw.file_anchor import FileAnchor
 from hw.socket_port import opener_for
 from native.kernel import TariffKernel
 
-JOURNAL_FILE = "journal.db"
 SOCKET_FILE = "agent.sock"
 DRAIN_S_MAX = 3.0
 DRAIN_LOOK_S = 0.05
+CLOSING_SPACING_S = 0.5
+REMOTE_CUT_DELAY_S_MAX = 30.0
 # No register of ours steps wider than this: 0.0625 kWh of a float32 above 524,288 kWh, rounded up.
 REGISTER_STEP_WH_MAX = WattHours(63)
 
@@ -91,44 +99,222 @@ async def run_gateway(
     stop: asyncio.Event,
     on_events: Callable[[Sequence[Event]], None] | None = None,
     on_ready: Callable[[str | None], None] | None = None,
+    anchor: Anchor | None = None,
 ) -> None:
     """Runs until `stop` is set: then nothing new is begun, and what the cloud lacks is sent for a few seconds.
 
-    `on_ready(console address or None)` is called when all of it is up.
+    `on_ready(console address or None)` is called when all of it is up. Without an `anchor` it is a file
+    beside the journal.
     """
     prepared.data_dir.mkdir(parents=True, exist_ok=True)
-    config = prepared.config
-    journal = SqliteJournal.open(prepared.data_dir / JOURNAL_FILE, config.gateway.id, record_hash)
+    journal = open_journal(prepared, anchor)
     event_log = JournalEventLog(journal)
-    state = reduce(apply, event_log.replay(), State())
+    restored = event_log.restore()
+    try:
+        if journal.recovery is not None:
+            state = await _stand_by(prepared, clock, stop, journal, restored.state, on_ready)
+            restored = replace(restored, state=state)
+        if not stop.is_set():
+            await _account(prepared, clock, stop, journal, restored, on_events, on_ready)
+    finally:
+        await journal.close()
+        (prepared.data_dir / SOCKET_FILE).unlink(missing_ok=True)
+
+
+class RecoverRefused(ValueError):
+    """No epoch was opened; the text says why."""
+
+
+async def recover(prepared: Prepared, clock: Clock, permit: bytes | None, epoch: int | None) -> str:
+    """Opens a new epoch on a stopped gateway in RECOVERY; without permit and epoch only says how it stands.
+
+    RecoverRefused when the permit does not hold, or an epoch is given where keys are pinned.
+    """
+    if not (prepared.data_dir / JOURNAL_FILE).exists() and not (prepared.data_dir / ANCHOR_FILE).exists():
+        raise RecoverRefused(f"{prepared.data_dir}: there is no journal")
+    journal = open_journal(prepared)
+    try:
+        if journal.recovery is None:
+            if permit is None and epoch is None:
+                return "good: the journal is the one the anchor knows"
+            raise RecoverRefused("the gateway is not in RECOVERY: its journal is the one the anchor knows")
+        view = _recovery_view(journal)
+        if permit is None and epoch is None:
+            raise RecoverRefused(f"RECOVERY: {view.reason}: {view.detail}; a permit opens epoch {view.epoch_min}")
+        event_log = JournalEventLog(journal)
+        cid, opened = _permitted(prepared, clock, event_log.restore().state, view, permit, epoch)
+        story = f"{view.reason}: {view.detail}"
+        await event_log.open_epoch(opened, epoch_events(clock.read(), opened, cid, story))
+        return f"epoch {opened} is open"
+    finally:
+        await journal.close()
+
+
+def _permitted(
+    prepared: Prepared, clock: Clock, state: State, view: RecoveryView, permit: bytes | None, epoch: int | None
+) -> tuple[str | None, int]:
+    """Who permits (cid of the order, None for the person here) which epoch."""
+    if permit is None:
+        assert epoch is not None
+        if prepared.ring is not None:
+            raise RecoverRefused("this gateway pins keys: a new epoch needs a signed permit")
+        if not view.epoch_min <= epoch < EPOCH_LIMIT:
+            raise RecoverRefused(f"epoch {epoch}: allowed is {view.epoch_min} or more")
+        return None, epoch
+    if prepared.ring is None:
+        raise RecoverRefused("this gateway pins no keys, so no permit can be checked; use --epoch")
+    order = _Checks(prepared.ring, prepared.config.gateway.id).order(permit, clock.read())
+    if isinstance(order, Refused):
+        raise RecoverRefused(f"the permit is refused: {order.reason}")
+    fault = permit_fault(order, view.epoch_min, state)
+    if fault is not None:
+        raise RecoverRefused(f"the permit is refused: {fault}; it must open epoch {view.epoch_min} or a later one")
+    return order.cid, int(order.args["epoch"])
+
+
+def open_journal(prepared: Prepared, anchor: Anchor | None = None) -> SqliteJournal:
+    """The gateway's journal, judged by its anchor. JournalError when it cannot be used."""
+    anchor = anchor or FileAnchor(prepared.data_dir / ANCHOR_FILE)
+    path = prepared.data_dir / JOURNAL_FILE
+    return SqliteJournal.open(path, prepared.config.gateway.id, record_hash, None, anchor)
+
+
+async def _account(
+    prepared: Prepared,
+    clock: Clock,
+    stop: asyncio.Event,
+    journal: SqliteJournal,
+    restored: Restored,
+    on_events: Callable[[Sequence[Event]], None] | None,
+    on_ready: Callable[[str | None], None] | None,
+) -> None:
+    """The gateway at work."""
+    config = prepared.config
+    event_log = JournalEventLog(journal)
+    checkpoints = DailyCheckpoints(journal, restored)
     metering = Metering(_meter_facts(prepared))
     site = _site_facts(prepared)
-    pricing = Pricing(site.time_zone, site.minor_digits, partial(array_rate, TariffKernel), zone_offsets)
-    gateway = Gateway(site, state, event_log, journal, clock, pricing, prepared.documents, metering, on_events)
+    pricing = _pricing(site)
+
+    def committed(events: Sequence[Event]) -> None:
+        checkpoints.committed(events, gateway.state)
+        if on_events is not None:
+            on_events(events)
+
+    documents = prepared.documents
+    gateway = Gateway(site, restored.state, event_log, journal, clock, pricing, documents, metering, committed)
     lines, actuation = _connect_lines(prepared, clock, metering, gateway)
     desk = _order_desk(prepared, gateway, clock)
     cloud = _cloud_link(prepared, journal, gateway, desk, clock)
     gateway.connect(lines, actuation, cloud)
-    try:
-        async with asyncio.TaskGroup() as group:
-            work = [*(line.run() for line in lines.values()), gateway.run()]
-            working = [group.create_task(part) for part in work]
-            serving = [group.create_task(serve_local_socket(prepared.data_dir / SOCKET_FILE, gateway.snapshots))]
-            if cloud is not None:
-                serving.append(group.create_task(cloud.run()))
-            if config.console is not None:
-                console = _serve_console(config, gateway, JournalReader(journal), desk, on_ready)
-                serving.append(group.create_task(console))
-            elif on_ready is not None:
-                on_ready(None)
-            await stop.wait()
-            await _end(working)
-            await actuation.close()
-            await _drain(cloud)
-            await _end(serving)
-    finally:
-        await journal.close()
-        (prepared.data_dir / SOCKET_FILE).unlink(missing_ok=True)
+    async with asyncio.TaskGroup() as group:
+        work = [*(line.run() for line in lines.values()), gateway.run()]
+        working = [group.create_task(part) for part in work]
+        serving = [group.create_task(serve_local_socket(prepared.data_dir / SOCKET_FILE, gateway.snapshots))]
+        serving.append(group.create_task(checkpoints.run()))
+        serving.append(group.create_task(_watch_anchor(journal, gateway, clock)))
+        if cloud is not None:
+            serving.append(group.create_task(cloud.run()))
+        if config.console is not None:
+            console = _serve_console(config, gateway.snapshots, JournalReader(journal), _Door(desk), on_ready)
+            serving.append(group.create_task(console))
+        elif on_ready is not None:
+            on_ready(None)
+        await stop.wait()
+        await _end(working)
+        await actuation.close()
+        await _drain(cloud)
+        await _end(serving)
+
+
+async def _stand_by(
+    prepared: Prepared,
+    clock: Clock,
+    stop: asyncio.Event,
+    journal: SqliteJournal,
+    state: State,
+    on_ready: Callable[[str | None], None] | None,
+) -> State:
+    """RECOVERY, until a permit has opened a new epoch or `stop` is set. The state with what was noted meanwhile."""
+    metering = Metering(_meter_facts(prepared))
+    site = _site_facts(prepared)
+    lines = _make_lines(prepared, clock, metering, lambda _relay: None)
+    links: list[CloudLink] = []
+
+    def sources() -> Sources:
+        return Sources(
+            site=site,
+            metering=metering,
+            lines={line_id: line.view() for line_id, line in lines.items()},
+            cloud=links[0].view() if links else NO_CLOUD,
+            ledger_head=journal.heads()["led"],
+            cloud_silent_s=None,
+            switching=lambda _account_id: False,
+        )
+
+    waiting = StandBy(
+        view=_recovery_view(journal),
+        state=state,
+        clock=clock,
+        pricing=_pricing(site),
+        documents=prepared.documents,
+        sources=sources,
+        append=JournalEventLog(journal).append,
+        open_epoch=JournalEventLog(journal).open_epoch,
+        checks=_Checks(prepared.ring, prepared.config.gateway.id) if prepared.ring is not None else None,
+        round_interval_s=site.round_interval_s,
+    )
+    doors = _LinkDoors(waiting.take_order, _leave_document, lambda _at: None)
+    link = _link(prepared, SilentJournal(journal), site.software_version, doors, clock)
+    links.extend([link] if link is not None else [])
+    async with asyncio.TaskGroup() as group:
+        ended = [group.create_task(waiting.run()), group.create_task(_until(stop))]
+        serving = [group.create_task(line.run()) for line in lines.values()]
+        serving.extend(group.create_task(cloud.run()) for cloud in links)
+        serving.append(group.create_task(serve_local_socket(prepared.data_dir / SOCKET_FILE, waiting.snapshots)))
+        if prepared.config.console is not None:
+            reader = JournalReader(journal)
+            console = _serve_console(prepared.config, waiting.snapshots, reader, waiting, on_ready)
+            serving.append(group.create_task(console))
+        elif on_ready is not None:
+            on_ready(None)
+        await _first(ended)
+        await _end([*ended, *serving])
+    return waiting.state
+
+
+async def _until(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
+async def _first(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Returns when one of the tasks has ended. Its exception is the group's business."""
+    over = asyncio.Event()
+    for task in tasks:
+        task.add_done_callback(lambda _task: over.set())
+    await over.wait()
+
+
+async def _leave_document(_envelope: bytes) -> None:
+    """In RECOVERY no document is taken: the cloud sends it again."""
+
+
+def _recovery_view(journal: SqliteJournal) -> RecoveryView:
+    found = journal.recovery
+    assert found is not None
+    return RecoveryView(found.reason, found.detail, found.epoch_min)
+
+
+async def _watch_anchor(journal: SqliteJournal, gateway: Gateway, clock: Clock) -> None:
+    """An anchor that cannot be written stops nobody's payment, but somebody must know: one record per change."""
+    noted: str | None = None
+    while True:
+        fault = journal.anchor_fault
+        if (fault is None) is not (noted is None):
+            condition = "anchor_answers" if fault is None else "anchor_fails"
+            await gateway.submit(NoteCondition(clock.read(), condition, "", fault or ""))
+            noted = fault
+        await asyncio.sleep(gateway.site.round_interval_s)
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -158,14 +344,31 @@ def _connect_lines(
 ) -> tuple[dict[str, LineMaster], Actuation]:
     """The masters of all lines, and the actuation over their relays."""
     book, cloud = prepared.book, prepared.config.cloud
+    holder: list[Actuation] = []
+    lines = _make_lines(prepared, clock, metering, lambda relay: holder[0].on_relay(relay))
+    pause_s = cloud.timer_s_max if cloud is not None and cloud.timer_s_max is not None else 1.0
+    relays = _relay_facts(book, lines)
+    # Demos cap every wait of the product by one setting.
+    cap_s = cloud.timer_s_max if cloud is not None and cloud.timer_s_max is not None else REMOTE_CUT_DELAY_S_MAX
+    rules = SwitchingRules(pause_s, CLOSING_SPACING_S, min(cap_s, REMOTE_CUT_DELAY_S_MAX), random.random)
+    current_a = partial(_load_current_a, {entry.account_id: entry.meter_id for entry in book.accounts}, metering)
+    told = (gateway.output_observed, gateway.output_disobeyed)
+    holder.append(Actuation(relays, *told, rules, current_a, gateway.cut_delayed))
+    return lines, holder[0]
+
+
+def _make_lines(
+    prepared: Prepared, clock: Clock, metering: Metering, on_relay: Callable[[RelayState], None]
+) -> dict[str, LineMaster]:
+    """The masters of all lines. The driver itself refuses to open the relay of a protected customer."""
+    book = prepared.book
     protected = frozenset(
         meter.relay_id
         for account in book.accounts
         for meter in book.meters
         if account.protected and account.meter_id == meter.meter_id and meter.relay_id is not None
     )
-    holder: list[Actuation] = []
-    lines = {
+    return {
         section.id: LineMaster(
             _line_settings(section),
             [
@@ -181,15 +384,18 @@ def _connect_lines(
             prepared.openers[section.id],
             clock,
             metering.on_sample,
-            lambda relay: holder[0].on_relay(relay),
+            on_relay,
             protected,
         )
         for section in prepared.config.lines
     }
-    pause_s = cloud.timer_s_max if cloud is not None and cloud.timer_s_max is not None else 1.0
-    relays = _relay_facts(book, lines)
-    holder.append(Actuation(relays, gateway.output_observed, gateway.output_disobeyed, pause_s))
-    return lines, holder[0]
+
+
+def _load_current_a(meters: Mapping[str, str], metering: Metering, account_id: str) -> Decimal | None:
+    """The largest current of a phase at the newest sample of an account's meter, None if it has none."""
+    sample = metering.newest(meters[account_id])
+    currents = [value for name, value in (sample.values if sample else {}).items() if name.startswith("current_l")]
+    return max(currents, default=None)
 
 
 def _relay_facts(book: SiteBook, lines: Mapping[str, LineMaster]) -> dict[str, RelayFacts]:
@@ -201,7 +407,9 @@ def _relay_facts(book: SiteBook, lines: Mapping[str, LineMaster]) -> dict[str, R
         account = account_of_meter.get(meter.meter_id)
         if meter.relay_id is not None and account is not None:
             switch = line_of_relay[meter.relay_id]
-            relays[meter.relay_id] = RelayFacts(meter.relay_id, account.account_id, switch, account.protected)
+            limit_a = {entry.relay_id: entry.breaking_current_a for entry in book.relays}[meter.relay_id]
+            facts = RelayFacts(meter.relay_id, account.account_id, switch, account.protected, limit_a)
+            relays[meter.relay_id] = facts
     return relays
 
 
@@ -275,15 +483,35 @@ def _order_desk(prepared: Prepared, gateway: Gateway, clock: Clock) -> OrderDesk
 def _cloud_link(
     prepared: Prepared, journal: SqliteJournal, gateway: Gateway, desk: OrderDesk | None, clock: Clock
 ) -> CloudLink | None:
+    if desk is None:
+        return None
+
+    async def on_order(envelope: bytes) -> None:
+        await desk.take_order(envelope, "cloud")
+
+    doors = _LinkDoors(on_order, desk.take_document, gateway.cloud_heard)
+    return _link(prepared, journal, gateway.site.software_version, doors, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class _LinkDoors:
+    """Where the link to the cloud hands in what came."""
+
+    on_order: Callable[[bytes], Awaitable[object]]
+    on_document: Callable[[bytes], Awaitable[None]]
+    on_ack_time: Callable[[UnixSeconds], None]
+
+
+def _link(prepared: Prepared, journal: Journal, software: str, doors: _LinkDoors, clock: Clock) -> CloudLink | None:
     section = prepared.config.cloud
-    if section is None or prepared.ring is None or desk is None:
+    if section is None or prepared.ring is None:
         return None
     gateway_id = prepared.config.gateway.id
     settings = SessionSettings() if section.timer_s_max is None else SessionSettings().capped(section.timer_s_max)
     session = SyncSession(
         gateway_id=gateway_id,
         boot_id=clock.read().boot_id,
-        software=gateway.site.software_version,
+        software=software,
         heads=journal.heads(),
         ring=prepared.ring,
         random_share=random.random,
@@ -296,7 +524,7 @@ def _cloud_link(
         return HelloFacts(reading.at, reading.quality.value, roster)
 
     async def on_order(envelope: bytes) -> None:
-        await desk.take_order(envelope, "cloud")
+        await doors.on_order(envelope)
 
     return CloudLink(
         session=session,
@@ -304,8 +532,8 @@ def _cloud_link(
         journal=journal,
         hello_facts=hello_facts,
         on_order=on_order,
-        on_document=desk.take_document,
-        on_ack_time=gateway.cloud_heard,
+        on_document=doors.on_document,
+        on_ack_time=doors.on_ack_time,
     )
 
 
@@ -327,9 +555,9 @@ def _transport(section: CloudSection, session: SyncSession, gateway_id: str) -> 
 
 async def _serve_console(
     config: Config,
-    gateway: Gateway,
+    snapshots: SnapshotSource,
     reader: JournalReader,
-    desk: OrderDesk | None,
+    door: CommandDoor,
     on_ready: Callable[[str | None], None] | None,
 ) -> None:
     # Heavy, so only when there is a console.
@@ -340,7 +568,7 @@ async def _serve_console(
     assert config.console is not None
     host = config.console.host
     settings = ConsoleSettings(allowed_hosts=config.console.allowed_hosts)
-    app = create_app(gateway.snapshots, reader, _Door(desk), settings)
+    app = create_app(snapshots, reader, door, settings)
 
     def ready(port: int) -> None:
         if on_ready is not None:
@@ -415,6 +643,10 @@ def _check_tariffs(prepared: Prepared) -> None:
                 raise ConfigError(
                     f"{prepared.config.file}: tariff {key}: {name}: found {found!r}, the site has {allowed!r}"
                 )
+
+
+def _pricing(site: SiteFacts) -> Pricing:
+    return Pricing(site.time_zone, site.minor_digits, partial(array_rate, TariffKernel), zone_offsets)
 
 
 def _site_facts(prepared: Prepared) -> SiteFacts:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 70
+# Commands of a stopped store, and what they are for.
+STORE_COMMANDS = {"verify": "check a stopped store", "explain": "why an account is cut, or not"}
 
 RUN_EXAMPLE = """example:
   wattgate run --config /etc/wattgate/gateway.toml
@@ -69,6 +71,34 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         add_tariff_commands(commands)
     else:
         commands.add_parser("tariff", help="check, rate and explain tariffs")
+    if arguments[:1] == ["sim"]:
+        from hw.sim.world.commands import add_sim_commands
+
+        add_sim_commands(commands)
+    else:
+        commands.add_parser("sim", help="a whole site from a seed, with faults and an auditor")
+    if arguments[:1] == ["policy"]:
+        from edge.policies.commands import add_policy_commands
+
+        add_policy_commands(commands)
+    else:
+        commands.add_parser("policy", help="check policy documents, show templates")
+    if arguments[:1] == ["token"]:
+        from edge.tokens.commands import add_token_commands
+
+        add_token_commands(commands)
+    else:
+        commands.add_parser("token", help="derive keys, decode and issue tokens")
+    if arguments[:1] and arguments[0] in STORE_COMMANDS:
+        from edge.store.commands import add_store_commands
+
+        add_store_commands(commands)
+    else:
+        for name, what in STORE_COMMANDS.items():
+            commands.add_parser(name, help=what)
+    from edge.recover import add_recover_command
+
+    add_recover_command(commands)
     return parser
 
 
@@ -105,7 +135,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         config = read_config(options.config)
         prepared = prepare(config)
-        clock = _clock(config)
+        clock = gateway_clock(config)
     except (ConfigError, StaleKernel) as error:
         print(f"wattgate: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -136,7 +166,8 @@ def _stopped(cause: BaseException) -> int:
     return EXIT_STOPPED
 
 
-def _clock(config: "Config") -> "Clock":
+def gateway_clock(config: "Config") -> "Clock":
+    """The clock a configuration names. ConfigError if its file is none."""
     from edge.config import ConfigError
 
     if config.clock.file is None:

@@ -13,6 +13,9 @@ from edge.core.events import Event
 from edge.core.units import ClockQuality, ClockReading, UnixSeconds
 
 __all__ = [
+    "Anchor",
+    "AnchorError",
+    "AnchorState",
     "BytePort",
     "Clock",
     "ClockQuality",
@@ -87,6 +90,36 @@ class Journal(Protocol):
 
     def acknowledge(self, stream: str, seq: int) -> None:
         """Moves the outbox mark forward. Written with the next commit: losing it only resends."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorState:
+    """Where the journal stood when the anchor last heard of it: enough to know it again."""
+
+    gateway_id: str
+    boots: int  # starts of this gateway
+    epoch: int
+    place: int  # of the newest record, over all streams; 0 when there was none
+    seal: bytes  # 32 bytes: the journal's hash over the order of all records up to there
+
+
+class AnchorError(OSError):
+    """The anchor cannot be read or written: a sentence for people."""
+
+
+class Anchor(Protocol):
+    """The journal's head outside the card it is on (companion MCU; a file in the simulator).
+
+    Called on the journal's thread, after a commit and never before it, and at the start.
+    """
+
+    def read(self) -> AnchorState | None:
+        """What was written last, or None when nothing ever was. Raises AnchorError."""
+        ...
+
+    def write(self, state: AnchorState) -> None:
+        """Returns when it would survive a power cut: then it is this state, before that the old one."""
         ...
 
 

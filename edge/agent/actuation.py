@@ -3,12 +3,15 @@
 Wanted states come every round; only here is the edge looked for. A command is not a result:
 the bus reads back, and only the read-back is reported. A relay that disobeys is tried again
 with growing pauses and then left alone until the wish changes (RULES.md 7); one that never
-answered is tried anew once it is heard again, and a closed line is no attempt. Times: real seconds.
+answered is tried anew once it is heard again, and a closed line is no attempt. Closings of many are
+spaced, an operator's cut waits a random while (SECURITY.md R14), and no relay opens above the current
+it may break (RULES.md 7). Times: real seconds.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
 from edge.bus.records import OutputResult, RelayState
@@ -33,6 +36,25 @@ class RelayFacts:
     account_id: str
     switch: Switch
     protected: bool
+    breaking_current_a: int | None = None  # above it the relay is not opened
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchingRules:
+    """How switching is spread over time. `random_share` gives numbers in [0, 1)."""
+
+    pause_s: float = 1.0  # before the second attempt; it doubles
+    closing_spacing_s: float = 0.0  # between two closings of this site
+    remote_cut_delay_s_max: float = 0.0
+    random_share: Callable[[], float] = lambda: 0.0
+
+
+async def _nobody_asks(_account_id: str, _current_a: str) -> None:
+    """For sites without rated relays."""
+
+
+def _unknown_current(_account_id: str) -> Decimal | None:
+    return None
 
 
 @dataclass(slots=True)
@@ -42,9 +64,11 @@ class _Supply:
     observed: bool | None = None
     attempts: int = 0
     pause_until: float = 0.0
+    not_before: float = 0.0  # an operator's cut waits until then
     task: asyncio.Task[None] | None = None
     given_up: bool = False
     heard: bool = False  # read back since the first of these attempts
+    delayed: bool = False  # waits for a current it may break, and has said so
 
     def begin_anew(self) -> None:
         self.attempts, self.pause_until, self.given_up, self.heard = 0, 0.0, False, False
@@ -58,14 +82,23 @@ class Actuation:
         relays: Mapping[str, RelayFacts],
         on_observed: Callable[[str, bool], Awaitable[None]],
         on_disobeyed: Callable[[str, str], Awaitable[None]],
-        pause_s: float = 1.0,
+        rules: SwitchingRules = SwitchingRules(),
+        load_current_a: Callable[[str], Decimal | None] = _unknown_current,
+        on_delayed: Callable[[str, str], Awaitable[None]] = _nobody_asks,
     ) -> None:
-        """`on_observed(account, connected)` after each read-back, `on_disobeyed(account, reason)` when given up."""
+        """`on_observed(account, connected)` after each read-back, `on_disobeyed(account, reason)` when given up.
+
+        `load_current_a(account)` is the newest current through its meter; `on_delayed(account, amperes)` is told
+        once when a cut waits for it to fall.
+        """
         self._by_account = {facts.account_id: _Supply(facts) for facts in relays.values()}
         self._by_relay = {facts.relay_id: self._by_account[facts.account_id] for facts in relays.values()}
         self._on_observed = on_observed
         self._on_disobeyed = on_disobeyed
-        self._pause_s = pause_s
+        self._on_delayed = on_delayed
+        self._load_current_a = load_current_a
+        self._rules = rules
+        self._next_closing = 0.0
 
     def on_relay(self, state: RelayState) -> None:
         """A relay was read with the round."""
@@ -90,14 +123,19 @@ class Actuation:
         supply = self._by_account.get(account_id)
         return None if supply is None else supply.observed
 
-    async def want(self, account_id: str, connected: bool) -> None:
-        """The accounting wants this supply so. Repeated every round; does nothing while it is so."""
+    async def want(self, account_id: str, connected: bool, remote: bool = False) -> None:
+        """The accounting wants this supply so. Repeated every round; does nothing while it is so.
+
+        `remote`: an operator wants it, so that a cut waits a random while.
+        """
         supply = self._by_account.get(account_id)
         if supply is None:
             return
         if supply.wanted is not connected:
             supply.wanted = connected
             supply.begin_anew()
+            supply.delayed = False
+            supply.not_before = self._begins_at(connected, remote)
             if supply.observed is None:
                 supply.pause_until = asyncio.get_running_loop().time() + FIRST_READ_S
         if supply.observed is not None:
@@ -110,9 +148,34 @@ class Actuation:
             if not supply.task.done():
                 return
             supply.task.result()  # a bug in the driver ends the agent, it is not tried again in silence
-        if supply.given_up or loop.time() < supply.pause_until or (supply.facts.protected and not connected):
+        if supply.given_up or (supply.facts.protected and not connected):
             return
+        if loop.time() < max(supply.pause_until, supply.not_before):
+            return
+        if not connected and await self._too_much_current(supply):
+            return
+        if connected:
+            if loop.time() < self._next_closing:
+                return
+            self._next_closing = loop.time() + self._rules.closing_spacing_s
         supply.task = loop.create_task(self._drive(supply, connected))
+
+    def _begins_at(self, connected: bool, remote: bool) -> float:
+        """When a new wish is first acted on: an operator's cut waits, so that many do not fall on one instant."""
+        if connected or not remote or not self._rules.remote_cut_delay_s_max:
+            return 0.0
+        delay_s = self._rules.remote_cut_delay_s_max * self._rules.random_share()
+        return asyncio.get_running_loop().time() + delay_s
+
+    async def _too_much_current(self, supply: _Supply) -> bool:
+        limit_a = supply.facts.breaking_current_a
+        current_a = None if limit_a is None else self._load_current_a(supply.facts.account_id)
+        if limit_a is None or current_a is None or current_a <= limit_a:
+            return False
+        if not supply.delayed:
+            supply.delayed = True
+            await self._on_delayed(supply.facts.account_id, str(current_a))
+        return True
 
     async def close(self) -> None:
         """Waits for commands that are on the wire."""
@@ -127,7 +190,7 @@ class Actuation:
         if result.confirmed or supply.wanted is not connected:
             return
         supply.attempts += result.reason != LINE_CLOSED
-        pause_s = min(PAUSE_S_MAX, self._pause_s * 2 ** max(0, supply.attempts - 1))
+        pause_s = min(PAUSE_S_MAX, self._rules.pause_s * 2 ** max(0, supply.attempts - 1))
         supply.pause_until = asyncio.get_running_loop().time() + pause_s
         if supply.attempts >= ATTEMPTS_MAX:
             supply.given_up = True

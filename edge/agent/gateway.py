@@ -125,7 +125,7 @@ class Gateway:
         """One look at all accounts: freezes, charges, notices, cuts, restores, and a new snapshot."""
         await self._open_accounts(self._clock.read())
         clock = self._clock.read()  # not before the readings that are judged by it
-        samples = self._metering.samples(self.state.accounts)
+        samples = self._metering.samples(self.state.accounts, _power_limits(self.state))
         slot = clock.at // self.site.slot_s
         record = bool(samples) and slot != self._slot
         stepped = await self.submit(cmd.TakeRound(clock, samples, record, self._cloud_silent_s(clock)))
@@ -146,7 +146,12 @@ class Gateway:
         """A relay was read back."""
         account = self.state.accounts.get(account_id)
         if account is not None and account.output_connected is not connected:
-            await self.submit(cmd.ObserveOutputState(self._clock.read(), account_id, connected))
+            sample = self._metering.latest(account.meter_id)
+            await self.submit(cmd.ObserveOutputState(self._clock.read(), account_id, connected, sample))
+
+    async def cut_delayed(self, account_id: str, current_a: str) -> None:
+        """A relay waits to open: more current flows than it may break."""
+        await self.submit(cmd.NoteCondition(self._clock.read(), "cut_delayed_by_load", account_id, current_a))
 
     async def output_disobeyed(self, account_id: str, reason: str) -> None:
         """A relay did not do what it was told, for good."""
@@ -194,8 +199,9 @@ class Gateway:
     async def _want(self, account_id: str) -> None:
         """What the newest state wants: since the effects were told a payment may have come in."""
         if self._actuation is not None:
-            connected = self.state.accounts[account_id].control_state is ControlState.CONNECTED
-            await self._actuation.want(account_id, connected)
+            control_state = self.state.accounts[account_id].control_state
+            remote = control_state is ControlState.DISCONNECTED
+            await self._actuation.want(account_id, control_state is ControlState.CONNECTED, remote)
 
     async def _deliver(self, account_id: str, number: int) -> None:
         """On site a notice is handed over by the display; the cloud gets it with the ledger."""
@@ -242,6 +248,12 @@ class Gateway:
         )
         rating = self.rating()
         self.snapshots.publish(make_snapshot(self._version, stepped.state, stepped.figures, rating, clock, sources))
+
+
+def _power_limits(state: State) -> dict[str, int]:
+    """The load limits in force, by account."""
+    policies = {account_id: account.policy for account_id, account in state.accounts.items()}
+    return {key: policy.load_limit.power_w for key, policy in policies.items() if policy.load_limit is not None}
 
 
 def _opening(facts: AccountFacts, clock: ClockReading, register: Register) -> cmd.OpenAccount:

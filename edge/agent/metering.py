@@ -12,6 +12,8 @@ from edge.core.account import Register
 from edge.core.commands import Sample
 from edge.core.units import WattHours
 
+POWER_POINT = "power_total"  # of edge.meters
+
 
 @dataclass(frozen=True, slots=True)
 class MeterFacts:
@@ -37,6 +39,7 @@ class Metering:
         """`meters` by meter id."""
         self._meters = meters
         self._newest: dict[str, _Newest] = {}
+        self._over_since_ms: dict[str, int] = {}  # by meter: time since boot at which its load limit was passed
 
     def on_sample(self, sample: MeterSample) -> None:
         """Keeps a sample as the newest of its meter; the one it replaces becomes the one before."""
@@ -49,10 +52,10 @@ class Metering:
         entry = self._newest.get(meter_id)
         return None if entry is None else entry.sample
 
-    def samples(self, account_ids: Container[str]) -> tuple[Sample, ...]:
-        """The newest samples of these accounts' meters."""
+    def samples(self, account_ids: Container[str], power_w_limits: Mapping[str, int] = {}) -> tuple[Sample, ...]:
+        """The newest samples of these accounts' meters. `power_w_limits` by account: load limits to watch."""
         return tuple(
-            _sample_of(facts, entry)
+            _sample_of(facts, entry, self._seconds_over(power_w_limits.get(facts.account_id), entry.sample))
             for meter_id, entry in self._newest.items()
             if (facts := self._meters.get(meter_id)) is not None and facts.account_id in account_ids
         )
@@ -62,12 +65,21 @@ class Metering:
         entry, facts = self._newest.get(meter_id), self._meters.get(meter_id)
         return None if entry is None or facts is None else _sample_of(facts, entry)
 
+    def _seconds_over(self, limit_w: int | None, sample: MeterSample) -> int:
+        """How long the meter has shown more power than a limit. A restart forgets it: never too early."""
+        power_w = None if limit_w is None else sample.values.get(POWER_POINT)
+        if limit_w is None or power_w is None or power_w <= limit_w:
+            self._over_since_ms.pop(sample.meter_id, None)
+            return 0
+        since_ms = self._over_since_ms.setdefault(sample.meter_id, sample.clock.elapsed_ms)
+        return (sample.clock.elapsed_ms - since_ms) // 1000
+
 
 def _register(sample: MeterSample) -> Register:
     return Register(sample.clock.at, sample.register_wh)
 
 
-def _sample_of(facts: MeterFacts, entry: _Newest) -> Sample:
+def _sample_of(facts: MeterFacts, entry: _Newest, power_over_s: int = 0) -> Sample:
     return Sample(
         account_id=facts.account_id,
         at=entry.sample.clock.at,
@@ -77,4 +89,5 @@ def _sample_of(facts: MeterFacts, entry: _Newest) -> Sample:
         step_wh=facts.step_wh,
         power_w_max=facts.power_w_max,
         modulus_wh=facts.modulus_wh,
+        power_over_s=power_over_s,
     )

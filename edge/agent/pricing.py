@@ -39,16 +39,15 @@ def read_tariff(document: str) -> Tariff:
 
 
 def not_charged_on_site(tariff: Tariff) -> str | None:
-    """What this tariff has that a live account here does not charge yet, or None: a price is never half kept.
+    """What this tariff has that a live account here does not charge, or None: a price is never half kept.
 
-    A late charge is only ever due on issued bills, so it does not stand in the way.
+    Standing charges post daily and a minimum bill with the issue. A late charge is only ever due on
+    issued bills, so it does not stand in the way.
     """
     terms = tariff.terms
     parts = {
         "a vend cycle": tariff.counts_purchases,
         "bands by history": tariff.bands is not None,
-        "standing charges": bool(terms.standing_charges),
-        "a minimum bill": terms.minimum_bill is not None,
         "demand": bool(terms.demands),
         "a power-factor adjustment": terms.power_factor is not None,
         "surcharges": bool(terms.surcharges),
@@ -103,6 +102,7 @@ class Pricing:
             valid_from=valid_from,
             zone=zone,
             minor_nano=self._minor_nano,
+            terms={key: self._tariffs[key].terms for key in compiled},
         )
 
 

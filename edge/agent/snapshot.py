@@ -95,6 +95,15 @@ class CloudView:
 
 
 @dataclass(frozen=True, slots=True)
+class RecoveryView:
+    """Why nothing is charged or switched at present: the store is not the newest one (SECURITY R8)."""
+
+    reason: str  # journal_missing | journal_behind | other_history | other_gateway | anchor_missing | ...
+    detail: str
+    epoch_min: int  # the lowest epoch an operator's permit may open
+
+
+@dataclass(frozen=True, slots=True)
 class StreetSnapshot:
     """Everything a page needs, as of one accounting round."""
 
@@ -112,6 +121,7 @@ class StreetSnapshot:
     software_version: str
     journal_seq: int
     journal_head: str  # hex
+    recovery: RecoveryView | None = None
 
 
 @dataclass(slots=True)

@@ -8,10 +8,15 @@ COSEM Account (class_id 111), Credit (112), Charge (113); RULES.md 2, 5, 6, 7.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edge.core.credit_terms import PaymentMode
+from edge.core.debt import Debts
 from edge.core.disconnect_control import ControlState
+from edge.core.emergency import EmergencyCredit
 from edge.core.policy import Policy
+from edge.core.purchase_order import PurchaseControl
 from edge.core.rating import RatedLine
-from edge.core.units import ClockReading, MoneyNano, UnixSeconds, WattHours
+from edge.core.supply_hold import SupplyHold
+from edge.core.units import ClockReading, FreezeQuality, MoneyNano, UnixSeconds, WattHours
 
 CUT_MEMORY_S = 3600
 
@@ -33,6 +38,8 @@ class Notice:
     receipt: ClockReading | None = None
     proof: str | None = None
     grace_elapsed_s: int = 0  # of the episode's grace clock at the receipt
+    raised_clock: ClockReading | None = None
+    document_hash: str = ""  # hex SHA-256 of what the customer is handed (edge.core.notice_document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +93,66 @@ class Account:
     hold: Hold | None = None
     protected: bool = False
     keep_supply: bool = False
-    operator_hold: str | None = None
+    supply_holds: tuple[SupplyHold, ...] = ()
     control_state: ControlState = ControlState.CONNECTED
     control_reason: str = "commissioned"
     local_reason: str | None = None  # why a local disconnect stands, until the balance is good
     supply_version: int = 0  # of the last remote supply command
     output_connected: bool | None = None  # last read-back
+    control_clock: ClockReading | None = None  # when the control state last moved
+    open_register_wh: WattHours | None = None  # while the relay is open: what has been accounted for as bypass
+    judged_estimate_nano: MoneyNano | None = None  # of the evaluation that notices go by; None: live, or not yet
+    judged_quality: str = FreezeQuality.GATEWAY_SAMPLE.value
+    judged_at: UnixSeconds | None = None
+    risk_level: str = ""  # the level whose policy is in force; empty: the normal one
+    normal_policy: Policy | None = None  # what comes back when the level ends
+    risk_until: UnixSeconds | None = None
+    arrears_since: UnixSeconds | None = None  # issue of the oldest bill that is not covered
+    opened_at: UnixSeconds = UnixSeconds(0)  # of the account, or of its present tenancy
+    tenant: str = ""  # who holds it, by a reference the cloud can erase; never a name
+    tenancy: int = 0  # how often the tenant changed
+    mode: PaymentMode = PaymentMode.PREPAYMENT
+    mode_clock: ClockReading | None = None  # when the mode last changed
+    debts: Debts = field(default_factory=Debts)
+    emergency: EmergencyCredit = field(default_factory=EmergencyCredit)
+    reserved_nano: MoneyNano = MoneyNano(0)  # set aside, not part of the balance
+    purchase: PurchaseControl = field(default_factory=PurchaseControl)
+    standing_nano: MoneyNano = MoneyNano(0)  # standing charges since the issue
+    paid_day: int = 0  # the newest local day a payment was counted on, and what came in on it
+    paid_day_nano: MoneyNano = MoneyNano(0)
+
+    @property
+    def threshold_nano(self) -> MoneyNano:
+        """The disablement threshold: 0 or the last order's trip threshold, less the overdraft."""
+        return MoneyNano((self.purchase.trip_nano or 0) - self.policy.overdraft_nano)
+
+    @property
+    def recorded_live_nano(self) -> MoneyNano:
+        """The live balance at the recorded register."""
+        return MoneyNano(self.money_nano - self.estimate_nano)
 
     @property
     def energy_since_issue_wh(self) -> WattHours:
         """Energy charged since the last issue."""
         return WattHours(sum(line.energy_wh for line in self.charged))
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an applied payment gave to debts and how much of it was taken back since."""
+
+    amount_nano: MoneyNano
+    tenancy: int = 0
+    reversed_nano: MoneyNano = MoneyNano(0)
+    payment_debt_nano: MoneyNano = MoneyNano(0)
+    accumulated_debt_nano: MoneyNano = MoneyNano(0)
+    old_debt_nano: MoneyNano = MoneyNano(0)
+    cap_period: int = 0
+
+    @property
+    def debts_nano(self) -> MoneyNano:
+        """What still counts as paid to debts."""
+        return MoneyNano(self.payment_debt_nano + self.accumulated_debt_nano + self.old_debt_nano)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +165,10 @@ class State:
     tariffs: Mapping[str, str] = field(default_factory=dict)  # id@version -> document, JSON text
     pending_tariffs: tuple[tuple[UnixSeconds, str, str], ...] = ()  # (effective_at, account, id@version)
     local_cuts: tuple[UnixSeconds, ...] = ()  # of the last hour, for the batch limit
+    receipts: Mapping[str, Receipt] = field(default_factory=dict)  # payment id -> what became of it
+    purchase_orders: Mapping[str, str] = field(default_factory=dict)  # account/number -> account, kept for ever
+    paid_day: int = 0  # the newest local day a payment was counted on, and what came in on it
+    paid_day_nano: MoneyNano = MoneyNano(0)
 
     def cuts_since(self, now: UnixSeconds) -> int:
         """Local cuts in the hour before `now`."""

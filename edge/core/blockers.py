@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edge.core.account import Account
-from edge.core.calendar import ZoneOffsets, next_open
+from edge.core.calendar import ZoneOffsets, next_closed, next_open
+from edge.core.credit_terms import PaymentMode
+from edge.core.notices import believed_seconds
 from edge.core.policy import LegalProfile, NoticeProof, OfflinePolicy
+from edge.core.supply_hold import SupplyHoldKind, standing_hold
 from edge.core.units import ClockReading, MoneyNano, UnixSeconds
 
 SECONDS_PER_HOUR = 3600
@@ -57,8 +60,24 @@ def _keep_supply(account: Account, facts: CutFacts) -> Evidence | None:
     return {} if account.keep_supply else None
 
 
-def _operator_hold(account: Account, facts: CutFacts) -> Evidence | None:
-    return None if account.operator_hold is None else {"reference": account.operator_hold}
+def _held(kind: SupplyHoldKind) -> Callable[[Account, CutFacts], Evidence | None]:
+    def ask(account: Account, facts: CutFacts) -> Evidence | None:
+        hold = standing_hold(account.supply_holds, kind, facts.clock)
+        if hold is None:
+            return None
+        return {"reference": hold.reference} | ({} if hold.until is None else {"until": hold.until})
+
+    return ask
+
+
+def _policy_not_valid(account: Account, facts: CutFacts) -> Evidence | None:
+    policy = account.policy
+    named: Evidence = {"policy": f"{policy.policy_id}@{policy.version}"}
+    if not policy.signed_by:
+        return named
+    if policy.valid_until is not None and facts.clock.at >= policy.valid_until:
+        return {**named, "valid_until": policy.valid_until}
+    return None
 
 
 def _register_hold(account: Account, facts: CutFacts) -> Evidence | None:
@@ -90,11 +109,14 @@ def _clock_not_trusted(account: Account, facts: CutFacts) -> Evidence | None:
 
 
 def _minimum_debt(account: Account, facts: CutFacts) -> Evidence | None:
-    debt, least = -facts.live_nano, account.policy.minimum_debt_nano
+    # What is missing to the trip threshold of the last purchase order, 0 without one.
+    debt, least = (account.purchase.trip_nano or 0) - facts.live_nano, account.policy.minimum_debt_nano
     return {"debt_nano": debt, "debt_nano_min": least} if debt < least else None
 
 
 def _notice_not_delivered(account: Account, facts: CutFacts) -> Evidence | None:
+    if account.policy.legal_profile is LegalProfile.PREPAYMENT_IMMEDIATE:
+        return None  # its notices inform, they are no condition
     for number in (2, 3):
         notice = account.episode.notice(number) if account.episode else None
         if notice is None or notice.receipt is None:
@@ -115,6 +137,36 @@ def _window_closed(account: Account, facts: CutFacts) -> Evidence | None:
     return {} if opens_at is None else {"opens_at": opens_at}
 
 
+def _friendly_period(account: Account, facts: CutFacts) -> Evidence | None:
+    windows = account.policy.friendly_windows
+    if windows is None or not windows.is_open(facts.zone, facts.clock.at):
+        return None
+    ends_at = next_closed(windows, facts.zone, facts.clock.at)
+    return {} if ends_at is None else {"ends_at": ends_at}
+
+
+def _credit_mode(account: Account, facts: CutFacts) -> Evidence | None:
+    """Nobody in credit mode is cut for want of prepaid credit; an overdue bill is the statutory profile's affair."""
+    prepaid = account.mode is PaymentMode.PREPAYMENT
+    return None if prepaid or account.policy.legal_profile is LegalProfile.POSTPAID_STATUTORY else {}
+
+
+def _mode_changed(account: Account, facts: CutFacts) -> Evidence | None:
+    """A change of mode never cuts: the grace hours run from it, whatever the profile."""
+    if account.mode_clock is None:
+        return None
+    passed_s, grace_s = believed_seconds(account.mode_clock, facts.clock), account.policy.grace_hours * SECONDS_PER_HOUR
+    return {"passed_s": passed_s, "grace_s": grace_s} if passed_s < grace_s else None
+
+
+def _emergency_credit(account: Account, facts: CutFacts) -> Evidence | None:
+    """Emergency credit that was selected and is not used up keeps the supply on."""
+    if not account.emergency.invoked:
+        return None
+    left_nano = facts.live_nano - account.threshold_nano + account.policy.credit.emergency_limit_nano
+    return {"left_nano": left_nano} if left_nano >= 0 else None
+
+
 def _batch_limit(account: Account, facts: CutFacts) -> Evidence | None:
     share = account.policy.cuts_per_hour_hundredths_of_percent
     limit = max(1, facts.accounts_on_site * share // HUNDREDTHS_OF_PERCENT)
@@ -133,14 +185,19 @@ def _cloud_out_of_reach(account: Account, facts: CutFacts) -> Evidence | None:
 BLOCKERS: tuple[tuple[str, Callable[[Account, CutFacts], Evidence | None]], ...] = (
     ("protected", _protected),
     ("keep_supply", _keep_supply),
-    ("operator_hold", _operator_hold),
+    *((kind.value, _held(kind)) for kind in SupplyHoldKind),
+    ("policy_not_valid", _policy_not_valid),
     ("register_hold", _register_hold),
     ("stale_reading", _stale_reading),
     ("not_read_again", _not_read_again),
     ("clock_not_trusted", _clock_not_trusted),
+    ("credit_mode", _credit_mode),
+    ("mode_changed", _mode_changed),
+    ("emergency_credit", _emergency_credit),
     ("minimum_debt", _minimum_debt),
     ("notice_not_delivered", _notice_not_delivered),
     ("window_closed", _window_closed),
+    ("friendly_period", _friendly_period),
     ("batch_limit", _batch_limit),
     ("cloud_out_of_reach", _cloud_out_of_reach),
 )

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 from edge.core import events as ev
 from edge.core.account import Account, Register, State
-from edge.core.calendar import ZoneOffsets, local_date, next_local_midnight
+from edge.core.calendar import ZoneOffsets, local_day, next_local_midnight
 from edge.core.charge import Rating, rate_to
+from edge.core.daily_charges import Days, daily_events, days_since
+from edge.core.emergency import emergency_used
+from edge.core.issue_cycle import ends_billing_month, is_issued_after
 from edge.core.ledger import apply
 from edge.core.reading import freeze_register
+from edge.core.terms import ChargeSpan
 from edge.core.units import SECONDS_PER_DAY, MoneyNano, UnixSeconds, WattHours, round_half_away
 
 
@@ -83,25 +87,57 @@ def _cross(crossing: _Crossing, boundary_at: UnixSeconds, before: Register | Non
             live_balance_nano=MoneyNano(account.money_nano - estimate),
         )
     )
-    if midnight and _is_issue_instant(account, zone, boundary_at):
-        _issue_bill(crossing, boundary_at)
+    if midnight:
+        _end_days(crossing, days_since(account.frozen.at, boundary_at, zone))
+        if _is_issue_instant(account, zone, boundary_at):
+            _issue_bill(crossing, boundary_at)
+        _record_emergency(crossing, boundary_at)
     _activate_tariffs(crossing, boundary_at)
 
 
+def issue_now(state: State, account_id: str, rating: Rating) -> list[ev.Event]:
+    """The bill up to the recorded register, at its instant: at a vend, at a change of tenant. Nothing since: none."""
+    crossing = _Crossing(state, account_id, rating, [])
+    at = crossing.account.recorded.at
+    if at > crossing.account.issue.at:
+        _issue_bill(crossing, at)
+        _record_emergency(crossing, at)
+    return crossing.events
+
+
+def _end_days(crossing: _Crossing, days: Days) -> None:
+    account = crossing.account
+    for event in daily_events(account, crossing.rating.terms.get(account.tariff), days, crossing.rating.zone):
+        crossing.emit(event)
+
+
+def _record_emergency(crossing: _Crossing, at: UnixSeconds) -> None:
+    """What is used of the emergency credit follows from the live balance; a change of it is recorded here."""
+    account = crossing.account
+    live_nano, emergency = account.recorded_live_nano, account.emergency
+    used_nano = emergency_used(account.policy.credit, emergency.invoked, live_nano, account.threshold_nano)
+    if used_nano != emergency.used_nano:
+        change_nano = MoneyNano(used_nano - emergency.used_nano)
+        crossing.emit(ev.EmergencyCreditDrawn(at, account.account_id, change_nano, used_nano, live_nano))
+
+
 def _is_issue_instant(account: Account, zone: ZoneOffsets, midnight_at: UnixSeconds) -> bool:
-    """Whether the bill is issued at this midnight: 24:00 of the month's last day, or of the policy's day."""
-    if midnight_at <= account.issue.at:
-        return False
-    _, _, day = local_date(zone, midnight_at)
-    return day == (account.policy.issue_day + 1 if account.policy.issue_day else 1)
+    """Whether the bill is issued at this midnight, by the cycle of the policy."""
+    policy = account.policy
+    ended_day = local_day(zone, midnight_at) - 1
+    return midnight_at > account.issue.at and is_issued_after(policy.credit.issue_cycle, policy.issue_day, ended_day)
 
 
 def _issue_bill(crossing: _Crossing, at: UnixSeconds) -> None:
-    """Money falls by the exact bill, then the rounding line brings it to the minor unit (RULES.md 1)."""
+    """Money falls by the exact bill, then the rounding line brings it to the minor unit (RULES.md 1).
+
+    The bill's total holds the standing charges of its period, which were posted by the day.
+    """
     account, minor_nano = crossing.account, crossing.rating.minor_nano
-    amount = account.estimate_nano
-    bill_minor = round_half_away(amount, minor_nano)
-    rounding = MoneyNano(amount - bill_minor * minor_nano)
+    amount, standing = account.estimate_nano, account.standing_nano
+    minimum = _missing_to_minimum(crossing, amount + standing, at)
+    bill_minor = round_half_away(amount + standing + minimum, minor_nano)
+    rounding = MoneyNano(amount + standing + minimum - bill_minor * minor_nano)
     crossing.emit(
         ev.BillIssued(
             at=at,
@@ -117,11 +153,30 @@ def _issue_bill(crossing: _Crossing, at: UnixSeconds) -> None:
             estimate_nano=MoneyNano(0),
             posting_nano=MoneyNano(-amount),
             balance_nano=MoneyNano(account.money_nano - amount),
+            standing_nano=standing,
+            minimum_nano=minimum,
         )
     )
+    if minimum:
+        balance = MoneyNano(crossing.account.money_nano - minimum)
+        crossing.emit(ev.MinimumBillPosted(at, account.account_id, MoneyNano(-minimum), balance))
     if rounding:
         balance = MoneyNano(crossing.account.money_nano + rounding)
         crossing.emit(ev.RoundingPosted(at, account.account_id, rounding, balance))
+
+
+def _missing_to_minimum(crossing: _Crossing, charged_nano: int, at: UnixSeconds) -> MoneyNano:
+    """What a bill lacks to the minimum of its days, or of the billing months that end in it."""
+    account, zone = crossing.account, crossing.rating.zone
+    terms = crossing.rating.terms.get(account.tariff)
+    if terms is None or terms.minimum_bill is None:
+        return MoneyNano(0)
+    minimum = terms.minimum_bill
+    days = range(local_day(zone, account.issue.at), local_day(zone, at - 1) + 1)
+    issue_day = account.policy.issue_day
+    months = sum(ends_billing_month(issue_day, day) for day in days)
+    count = len(days) if minimum.per is ChargeSpan.DAY else months
+    return MoneyNano(max(0, minimum.amount_nano * count - charged_nano))
 
 
 def _activate_tariffs(crossing: _Crossing, at: UnixSeconds) -> None:

@@ -247,12 +247,38 @@ def next_open(windows: DailyWindows | None, zone: ZoneOffsets, at: int) -> int |
     return None
 
 
+def next_closed(windows: DailyWindows, zone: ZoneOffsets, at: int) -> int | None:
+    """The first instant at or after `at` outside the windows, None if they do not close within 400 days."""
+    last_at = min(at + _SEARCH_DAYS_MAX * SECONDS_PER_DAY, zone.end_at)
+    while at < last_at:
+        if not windows.is_open(zone, at):
+            return at
+        at = _next_edge(windows, zone, at)
+    return None
+
+
+def next_open_outside(
+    windows: DailyWindows | None, closed: DailyWindows | None, zone: ZoneOffsets, at: int
+) -> int | None:
+    """The first instant at or after `at` inside `windows` and outside `closed`. None as in `next_open`."""
+    found: int | None = at
+    last_at = at + _SEARCH_DAYS_MAX * SECONDS_PER_DAY
+    while found is not None and found < last_at:
+        opens_at = next_open(windows, zone, found)
+        if opens_at is None or closed is None:
+            return opens_at
+        found = next_closed(closed, zone, opens_at)
+        if found == opens_at:
+            return found
+    return None
+
+
 def _next_edge(windows: DailyWindows, zone: ZoneOffsets, at: int) -> int:
-    """The next instant at which a window may open: a first minute, midnight, or a clock change."""
+    """The next instant at which a window may open or close: one of its minutes, midnight, or a clock change."""
     local_s = at + zone.offset_at(at)
     second = local_s % SECONDS_PER_DAY
-    starts = [first * _SECONDS_PER_MINUTE for first, _ in windows.windows]
-    edge_s = min((start for start in starts if start > second), default=SECONDS_PER_DAY)
+    edges = [minute * _SECONDS_PER_MINUTE for window in windows.windows for minute in window]
+    edge_s = min((edge for edge in edges if edge > second), default=SECONDS_PER_DAY)
     return min(at + edge_s - second, zone.next_transition(at))
 
 

@@ -6,11 +6,12 @@ calculation from the issue (RULES.md 2). Source: COSEM Charge (class_id 113).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge.core.account import Account, Register
 from edge.core.calendar import ZoneOffsets
 from edge.core.rating import Interval, Position, Rate, RatedInterval
+from edge.core.terms import Terms
 from edge.core.units import SECONDS_PER_DAY, MoneyNano
 
 
@@ -24,6 +25,7 @@ class Rating:
     valid_from: Mapping[str, int]  # id@version -> first instant it can price
     zone: ZoneOffsets
     minor_nano: int  # nano-currency in one minor unit
+    terms: Mapping[str, Terms] = field(default_factory=dict)  # id@version -> what is charged besides energy
 
     def position(self, account: Account) -> Position:
         """Where the account stands in its tariff's blocks."""
@@ -65,9 +67,15 @@ def figures_of(rating: Rating, accounts: Sequence[Account], registers: Mapping[s
             fresh=fresh,
             estimate_nano=estimate,
             live_nano=MoneyNano(account.money_nano - estimate),
-            reserve_nano=MoneyNano(reserve.amount_nano),
+            reserve_nano=_reserve_nano(account, reserve.amount_nano),
         )
     return figures
+
+
+def _reserve_nano(account: Account, priced_nano: int) -> MoneyNano:
+    """Below this the customer is told: the price of the reserve's days, or the last order's alarm threshold."""
+    alarm_nano = account.purchase.alarm_nano
+    return MoneyNano(priced_nano if alarm_nano is None else alarm_nano - account.policy.overdraft_nano)
 
 
 def reserve_energy_wh(account: Account, register: Register) -> int:

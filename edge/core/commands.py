@@ -8,8 +8,12 @@ clock, `paid_at` and the like are wall times told by somebody else and move no d
 from dataclasses import dataclass
 
 from edge.core.account import Register
+from edge.core.credit_terms import CreditUnit, PaymentMode
+from edge.core.debt import DebtKind
 from edge.core.disconnect_control import Trigger
 from edge.core.policy import Policy
+from edge.core.purchase_order import PurchaseOrder
+from edge.core.supply_hold import SupplyHold
 from edge.core.units import ClockReading, MoneyNano, UnixSeconds, WattHours
 
 
@@ -28,6 +32,7 @@ class Sample:
     step_wh: WattHours = WattHours(0)  # resolution of the register here
     power_w_max: int = 20_000
     modulus_wh: WattHours | None = None
+    power_over_s: int = 0  # how long power has been above the account's load limit, as far as was seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,19 @@ class ChangeTerms:
     account_id: str
     policy: Policy
     protected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetPolicy:
+    """A verified policy document takes effect, under a risk level until its end or under none."""
+
+    received: ClockReading
+    account_id: str
+    policy: Policy
+    risk_level: str = ""
+    risk_policy: Policy | None = None
+    risk_until: UnixSeconds | None = None
+    cid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +98,7 @@ class ApplyPayment:
     paid_at: UnixSeconds
     cid: str | None = None
     sample: Sample | None = None
+    unit: CreditUnit = CreditUnit.MONEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +113,16 @@ class ReversePayment:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmNotice:
-    """A notice was handed over: receipt with its proof (RULES.md 6)."""
+    """A notice was handed over: receipt with its proof (RULES.md 6).
+
+    `document_hash` names the document that was handed over; under formal notices it must be the notice's own.
+    """
 
     received: ClockReading
     account_id: str
     number: int
     proof: str
+    document_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +153,24 @@ class KeepSupply:
 
 
 @dataclass(frozen=True, slots=True)
+class SetSupplyHold:
+    """A stated reason against cuts, set or lifted: for one account, or for all (empty: the weather)."""
+
+    received: ClockReading
+    account_id: str
+    hold: SupplyHold
+    stands: bool
+    cid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ObserveOutputState:
-    """What the relay was read back as."""
+    """What the relay was read back as, and the newest sample of its meter."""
 
     received: ClockReading
     account_id: str
     connected: bool
+    sample: Sample | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +207,18 @@ class ClearHold:
 
 
 @dataclass(frozen=True, slots=True)
+class ExchangeMeter:
+    """A technician changed the meter: last register of the old one, first of the new one (RULES.md 4)."""
+
+    received: ClockReading
+    account_id: str
+    meter_id: str  # the new one
+    last: Register
+    first: Register
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
 class RefuseOrder:
     """An order that failed before it reached an account: its refusal is a stored result."""
 
@@ -191,19 +238,133 @@ class NoteCondition:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SelectEmergencyCredit:
+    """The customer selects the emergency credit that is offered."""
+
+    received: ClockReading
+    account_id: str
+    cid: str | None = None
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetDebt:
+    """One of the debts is this much from here on, under these terms. Those that do not concern its kind are ignored."""
+
+    received: ClockReading
+    account_id: str
+    kind: DebtKind
+    amount_nano: MoneyNano
+    reference: str
+    cid: str | None = None
+    share: int = 0  # payment debt: of each payment, hundredths of a percent
+    cap_nano: MoneyNano | None = None  # payment debt: at most this much in `cap_days`
+    cap_days: int = 7
+    daily_nano: MoneyNano = MoneyNano(0)  # time debts
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgreeInstalments:
+    """Old debt is to be paid in parts: (local day due, share in hundredths of a percent), 100 % together."""
+
+    received: ClockReading
+    account_id: str
+    plan_id: str
+    total_nano: MoneyNano
+    shares: tuple[tuple[int, int], ...]
+    cid: str | None = None
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakePurchaseOrder:
+    """A purchase order of the head end or of a card."""
+
+    received: ClockReading
+    account_id: str
+    order: PurchaseOrder
+    cid: str | None = None
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeTenant:
+    """Another customer takes over the meter: a last bill and a snapshot of the former one, and a new start."""
+
+    received: ClockReading
+    account_id: str
+    tenant: str  # a reference that the cloud can erase, never a name
+    opening_nano: MoneyNano = MoneyNano(0)
+    cid: str | None = None
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePaymentMode:
+    """Prepayment or credit. It never cuts."""
+
+    received: ClockReading
+    account_id: str
+    mode: PaymentMode
+    cid: str | None = None
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PostCorrection:
+    """Money put right by a new entry with two signatures (SECURITY.md R6). Nothing is edited."""
+
+    received: ClockReading
+    account_id: str
+    amount_nano: MoneyNano  # below 0: to the customer's debit
+    reference: str  # of the record that is put right
+    reason: str
+    signed_by: tuple[str, ...]
+    cid: str | None = None
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MoveReservedCredit:
+    """Sets money of the balance aside (above 0), or gives it back (below 0)."""
+
+    received: ClockReading
+    account_id: str
+    amount_nano: MoneyNano
+    cid: str | None = None
+    sample: Sample | None = None
+
+
+MoneyCommand = (
+    SelectEmergencyCredit
+    | SetDebt
+    | AgreeInstalments
+    | TakePurchaseOrder
+    | ChangeTenant
+    | ChangePaymentMode
+    | PostCorrection
+    | MoveReservedCredit
+)
+
 Command = (
     OpenAccount
     | ChangeTerms
+    | SetPolicy
     | TakeRound
     | ApplyPayment
     | ReversePayment
     | ConfirmNotice
     | SwitchSupply
     | KeepSupply
+    | SetSupplyHold
     | ObserveOutputState
     | AcceptTariff
     | ScheduleTariff
     | ClearHold
+    | ExchangeMeter
     | RefuseOrder
     | NoteCondition
+    | MoneyCommand
 )

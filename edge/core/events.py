@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from edge.core.instalment import Instalment
 from edge.core.policy import Policy
 from edge.core.rating import RatedLine
 from edge.core.units import ClockReading, MoneyNano, UnixSeconds, WattHours
@@ -44,6 +45,29 @@ class TermsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicySet:
+    """A signed policy is in force, under a risk level (with its end) or under none."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    policy: Policy
+    risk_level: str
+    risk_policy: Policy | None
+    risk_until: UnixSeconds | None
+
+
+@dataclass(frozen=True, slots=True)
+class RiskLevelExpired:
+    """A risk level is over: the normal policy is in force again."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    risk_level: str
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentApplied:
     """Money came in under a payment id, which counts once for ever."""
 
@@ -56,6 +80,7 @@ class PaymentApplied:
     paid_at: UnixSeconds
     posting_nano: MoneyNano
     balance_nano: MoneyNano
+    limit_day: int = 0  # the local day it counts on against the limits of a day
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +97,7 @@ class PaymentReversed:
 
 @dataclass(frozen=True, slots=True)
 class PaymentRefused:
-    """A payment that was not applied, and why: duplicate | amount | above_limit | unknown_account."""
+    """A payment that was not applied, and why: the reasons of edge.core.credit."""
 
     stream: ClassVar[str] = "evt"
     at: UnixSeconds
@@ -122,6 +147,8 @@ class BillIssued:
     estimate_nano: MoneyNano  # 0: the bill takes the estimate's place
     posting_nano: MoneyNano
     balance_nano: MoneyNano
+    standing_nano: MoneyNano = MoneyNano(0)  # of the period, posted by the day; part of `bill_minor`
+    minimum_nano: MoneyNano = MoneyNano(0)  # to the minimum bill, the line that follows; part of `bill_minor`
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +175,8 @@ class NoticeRaised:
     reserve_nano: MoneyNano
     register_at: UnixSeconds
     register_wh: WattHours
+    clock: ClockReading | None = None
+    document_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +190,7 @@ class NoticeDelivered:
     proof: str
     receipt: ClockReading
     grace_elapsed_s: int
+    document_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +239,7 @@ class DisconnectControlChanged:
     balance_nano: MoneyNano
     live_balance_nano: MoneyNano | None
     register_wh: WattHours | None
+    clock: ClockReading | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +261,30 @@ class KeepSupplyChanged:
     account: str
     keep: bool
     supply_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceEvaluated:
+    """Once a day at the policy's hour: the balance that notices go by until the next one."""
+
+    stream: ClassVar[str] = "evt"
+    at: UnixSeconds
+    account: str
+    estimate_nano: MoneyNano
+    live_balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class SupplyHoldChanged:
+    """A stated reason against cuts was set or lifted."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    kind: str
+    reference: str
+    until: UnixSeconds | None
+    stands: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +310,21 @@ class HoldCleared:
     register_at: UnixSeconds
     register_wh: WattHours
     uncharged_wh: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeterExchanged:
+    """The account goes on at another meter. Block position and money are the customer's and stay."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    meter_before: str
+    meter: str
+    last_wh: WattHours
+    register_at: UnixSeconds
+    first_wh: WattHours
+    actor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +409,18 @@ class OutputStateObserved:
     account: str
     connected: bool
     wanted: bool
+    register_wh: WattHours | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyWhileDisconnected:
+    """The register went on while the relay was read back open: a bypass (SECURITY.md R18). It is charged too."""
+
+    stream: ClassVar[str] = "evt"
+    at: UnixSeconds
+    account: str
+    energy_wh: WattHours
+    register_wh: WattHours
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +433,258 @@ class ConditionNoted:
     account: str
     detail: str
 
+
+# --- credits and debts: edge.core.money and edge.core.daily_charges -----------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentAllocated:
+    """Where the payment before went (RULES.md 5). What paid debts leaves the money again; the parts add up."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    payment_id: str
+    amount_nano: MoneyNano
+    payment_debt_nano: MoneyNano
+    accumulated_debt_nano: MoneyNano
+    old_debt_nano: MoneyNano
+    below_threshold_nano: MoneyNano
+    emergency_nano: MoneyNano
+    token_nano: MoneyNano
+    cap_period: int
+    emergency_used_nano: MoneyNano  # after it
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationReversed:
+    """A payment taken back is owed again where it had paid debts; that much comes back to the money."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    payment_id: str
+    payment_debt_nano: MoneyNano
+    accumulated_debt_nano: MoneyNano
+    old_debt_nano: MoneyNano
+    cap_period: int
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class DebtSet:
+    """A debt is `amount_nano` from here on, `change_nano` more than before. No money moves."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    debt: str  # payment | time_1 | time_2 | accumulated | old
+    change_nano: MoneyNano
+    amount_nano: MoneyNano
+    share: int
+    cap_nano: MoneyNano | None
+    cap_days: int
+    daily_nano: MoneyNano
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstalmentsAgreed:
+    """Old debt is to be paid in these parts."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    plan_id: str
+    parts: tuple[Instalment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InstalmentDue:
+    """A part of a plan fell due: so much of the old debt is accumulated debt now."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    plan_id: str
+    number: int  # from 1
+    due_day: int
+    change_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class DailyChargePosted:
+    """A standing charge or time debt of the days up to this midnight: from the money, or onto accumulated debt."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    charge: str  # standing | time_1 | time_2
+    name: str
+    first_day: int
+    count: int  # days, or months begun
+    amount_nano: MoneyNano
+    accumulated_nano: MoneyNano
+    posting_nano: MoneyNano  # minus what is not accumulated
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class MinimumBillPosted:
+    """What the bill before lacked to the minimum."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class EmergencyCreditSelected:
+    """The customer may draw on the emergency credit from here on."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    limit_nano: MoneyNano
+    live_balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class EmergencyCreditDrawn:
+    """How much emergency credit is used at a freeze or issue. It follows from the live balance; no money moves."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    change_nano: MoneyNano
+    used_nano: MoneyNano
+    live_balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class EmergencyCreditGivenBack:
+    """A payment reached the emergency threshold: all of it may be selected again."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    live_balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseOrderApplied:
+    """A purchase order, which counts once for ever by its number."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    number: int
+    operation: str  # append | refresh
+    unit: str
+    value_nano: MoneyNano
+    alarm_nano: MoneyNano | None
+    trip_nano: MoneyNano | None
+    live_balance_nano: MoneyNano  # after it
+    limit_day: int
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class TenantChanged:
+    """The snapshot of the former tenant, whose balance and debts leave with him, and the new one's opening."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    tenant: str
+    former_tenant: str
+    register_at: UnixSeconds
+    register_wh: WattHours
+    former_balance_nano: MoneyNano
+    former_payment_debt_nano: MoneyNano
+    former_time_1_nano: MoneyNano
+    former_time_2_nano: MoneyNano
+    former_accumulated_nano: MoneyNano
+    former_old_debt_nano: MoneyNano
+    former_reserved_nano: MoneyNano
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentModeChanged:
+    """Prepayment or credit from here on. `clock` is when, for the grace that follows."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    mode: str
+    clock: ClockReading
+    live_balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionPosted:
+    """Money put right by a new entry with two signatures."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    reference: str
+    reason: str
+    signed_by: tuple[str, ...]
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedCreditMoved:
+    """Money was set aside, or given back to the balance."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    change_nano: MoneyNano
+    reserved_nano: MoneyNano
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefused:
+    """Something asked for on site (no signed order) that was not done, and why."""
+
+    stream: ClassVar[str] = "evt"
+    at: UnixSeconds
+    account: str
+    request: str
+    reason: str
+
+
+MoneyEvent = (
+    PaymentAllocated
+    | AllocationReversed
+    | DebtSet
+    | InstalmentsAgreed
+    | InstalmentDue
+    | DailyChargePosted
+    | MinimumBillPosted
+    | EmergencyCreditSelected
+    | EmergencyCreditDrawn
+    | EmergencyCreditGivenBack
+    | PurchaseOrderApplied
+    | TenantChanged
+    | PaymentModeChanged
+    | CorrectionPosted
+    | ReservedCreditMoved
+    | RequestRefused
+)
 
 Event = (
     AccountOpened
@@ -378,5 +712,12 @@ Event = (
     | OrderApplied
     | OrderRefused
     | OutputStateObserved
+    | EnergyWhileDisconnected
+    | SupplyHoldChanged
+    | PolicySet
+    | RiskLevelExpired
+    | MeterExchanged
+    | BalanceEvaluated
     | ConditionNoted
+    | MoneyEvent
 )

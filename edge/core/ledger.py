@@ -9,10 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 from edge.core import events as ev
-from edge.core.account import CUT_MEMORY_S, Account, Episode, Hold, Notice, Register, State, merge_lines
+from edge.core.account import CUT_MEMORY_S, Account, Episode, Hold, Notice, Receipt, Register, State, merge_lines
+from edge.core.credit_terms import IssueCycle
 from edge.core.disconnect_control import ControlState
+from edge.core.money_ledger import ACCOUNT_CHANGES, counted_on, receipt_allocated, receipt_taken_back
 from edge.core.notices import grace_elapsed
-from edge.core.units import MoneyNano, WattHours
+from edge.core.purchase_order import order_key
+from edge.core.supply_hold import SupplyHold, SupplyHoldKind, with_hold
+from edge.core.units import SECONDS_PER_DAY, FreezeQuality, MoneyNano, UnixSeconds, WattHours
 
 
 def apply(state: State, event: ev.Event) -> State:
@@ -21,6 +25,8 @@ def apply(state: State, event: ev.Event) -> State:
 
 
 def _with(state: State, account: Account) -> State:
+    if account.arrears_since is not None and account.money_nano >= -account.policy.overdraft_nano:
+        account = replace(account, arrears_since=None)
     return replace(state, accounts={**state.accounts, account.account_id: account})
 
 
@@ -37,6 +43,7 @@ def _account_opened(state: State, event: ev.AccountOpened) -> State:
         frozen=register,
         cycle_energy_wh=(0,) * event.positions,
         protected=event.protected,
+        opened_at=event.register_at,
     )
     return _with(state, account)
 
@@ -47,20 +54,66 @@ def _terms_changed(state: State, event: ev.TermsChanged) -> State:
 
 def _payment_applied(state: State, event: ev.PaymentApplied) -> State:
     account = replace(state.accounts[event.account], money_nano=event.balance_nano)
-    return replace(_with(state, account), payments={**state.payments, event.payment_id: event.account})
+    receipt = Receipt(event.amount_nano, account.tenancy)
+    state = _counted(_with(state, account), event.account, event.limit_day, event.amount_nano)
+    return replace(
+        state,
+        payments={**state.payments, event.payment_id: event.account},
+        receipts={**state.receipts, event.payment_id: receipt},
+    )
 
 
-def _money_moved(state: State, event: ev.PaymentReversed | ev.RoundingPosted) -> State:
+def _counted(state: State, account_id: str, limit_day: int, amount_nano: int) -> State:
+    """Counts what came in against the limits of a day, of the meter and of the gateway."""
+    account = state.accounts[account_id]
+    day, day_nano = counted_on(account.paid_day, account.paid_day_nano, limit_day, amount_nano)
+    site_day, site_nano = counted_on(state.paid_day, state.paid_day_nano, limit_day, amount_nano)
+    account = replace(account, paid_day=day, paid_day_nano=day_nano)
+    return replace(_with(state, account), paid_day=site_day, paid_day_nano=site_nano)
+
+
+def _payment_reversed(state: State, event: ev.PaymentReversed) -> State:
+    receipt = state.receipts[event.payment_id]
+    receipt = replace(receipt, reversed_nano=MoneyNano(receipt.reversed_nano - event.posting_nano))
+    state = replace(state, receipts={**state.receipts, event.payment_id: receipt})
+    return _with(state, replace(state.accounts[event.account], money_nano=event.balance_nano))
+
+
+def _payment_allocated(state: State, event: ev.PaymentAllocated) -> State:
+    receipt = receipt_allocated(state.receipts[event.payment_id], event)
+    state = replace(state, receipts={**state.receipts, event.payment_id: receipt})
+    return _account_changed(state, event)
+
+
+def _allocation_reversed(state: State, event: ev.AllocationReversed) -> State:
+    receipt = receipt_taken_back(state.receipts[event.payment_id], event)
+    state = replace(state, receipts={**state.receipts, event.payment_id: receipt})
+    return _account_changed(state, event)
+
+
+def _purchase_order_applied(state: State, event: ev.PurchaseOrderApplied) -> State:
+    key = order_key(event.account, event.number)
+    state = replace(state, purchase_orders={**state.purchase_orders, key: event.account})
+    return _account_changed(_counted(state, event.account, event.limit_day, max(0, event.posting_nano)), event)
+
+
+def _account_changed(state: State, event: Any) -> State:
+    return _with(state, ACCOUNT_CHANGES[type(event)](state.accounts[event.account], event))
+
+
+def _money_moved(state: State, event: ev.RoundingPosted) -> State:
     return _with(state, replace(state.accounts[event.account], money_nano=event.balance_nano))
 
 
 def _register_frozen(state: State, event: ev.RegisterFrozen) -> State:
     account = state.accounts[event.account]
     register = Register(event.at, event.register_wh)
+    daily, by_freeze = event.occasion == "daily", account.policy.evaluate_at == "freeze"
     account = replace(
         account,
         recorded=register,
-        frozen=register if event.occasion == "daily" else account.frozen,
+        frozen=register if daily else account.frozen,
+        **(_judged(event.estimate_nano, event.quality, event.at) if daily and by_freeze else {}),
         estimate_nano=event.estimate_nano,
         charged=merge_lines(account.charged, event.lines),
         cycle_energy_wh=event.cycle_energy_wh,
@@ -70,22 +123,31 @@ def _register_frozen(state: State, event: ev.RegisterFrozen) -> State:
 
 
 def _bill_issued(state: State, event: ev.BillIssued) -> State:
+    judged_nano = state.accounts[event.account].judged_estimate_nano
     account = replace(
         state.accounts[event.account],
         money_nano=event.balance_nano,
         issue=Register(event.at, event.register_to_wh),
         estimate_nano=event.estimate_nano,
+        # The bill lies in the evaluation already, as far as it goes.
+        judged_estimate_nano=None if judged_nano is None else MoneyNano(judged_nano - event.amount_nano),
         charged=(),
+        arrears_since=state.accounts[event.account].arrears_since or event.at,
         mean_energy_wh=event.energy_wh,
         mean_days=event.days,
+        standing_nano=MoneyNano(0),
     )
+    before = state.accounts[event.account]
+    if account.policy.credit.issue_cycle is IssueCycle.VEND and event.at - event.issued_from < SECONDS_PER_DAY:
+        # Two payments in an hour say nothing about a mean day.
+        account = replace(account, mean_energy_wh=before.mean_energy_wh, mean_days=before.mean_days)
     return _with(state, account)
 
 
 def _notice_raised(state: State, event: ev.NoticeRaised) -> State:
     account = state.accounts[event.account]
     episode = account.episode or Episode(money_at_start_nano=event.balance_nano)
-    notice = Notice(event.number, event.at)
+    notice = Notice(event.number, event.at, raised_clock=event.clock, document_hash=event.document_hash)
     return _with(state, replace(account, episode=replace(episode, notices=(*episode.notices, notice))))
 
 
@@ -131,6 +193,7 @@ def _disconnect_control_changed(state: State, event: ev.DisconnectControlChanged
         state.accounts[event.account],
         control_state=ControlState(event.control_state),
         control_reason=event.reason,
+        control_clock=event.clock,
         local_reason=event.local_reason,
         supply_version=event.supply_version,
     )
@@ -161,6 +224,32 @@ def _hold_cleared(state: State, event: ev.HoldCleared) -> State:
     # What is not charged is not this day's energy either.
     frozen = replace(account.frozen, register_wh=WattHours(account.frozen.register_wh + event.uncharged_wh))
     return _with(state, replace(account, hold=None, recorded=register, frozen=frozen))
+
+
+def _policy_set(state: State, event: ev.PolicySet) -> State:
+    account = replace(
+        state.accounts[event.account],
+        policy=event.risk_policy or event.policy,
+        normal_policy=event.policy if event.risk_policy is not None else None,
+        risk_level=event.risk_level,
+        risk_until=event.risk_until,
+    )
+    return _with(state, account)
+
+
+def _risk_level_expired(state: State, event: ev.RiskLevelExpired) -> State:
+    account = state.accounts[event.account]
+    normal = account.normal_policy or account.policy
+    return _with(state, replace(account, policy=normal, normal_policy=None, risk_level="", risk_until=None))
+
+
+def _meter_exchanged(state: State, event: ev.MeterExchanged) -> State:
+    account = state.accounts[event.account]
+    # The day's energy goes on: the freeze is moved to the new meter's register.
+    shift_wh = event.first_wh - account.recorded.register_wh
+    frozen = replace(account.frozen, register_wh=WattHours(account.frozen.register_wh + shift_wh))
+    recorded = Register(event.register_at, event.first_wh)
+    return _with(state, replace(account, meter_id=event.meter, recorded=recorded, frozen=frozen, hold=None))
 
 
 def _tariff_accepted(state: State, event: ev.TariffAccepted) -> State:
@@ -212,10 +301,34 @@ def _order_refused(state: State, event: ev.OrderRefused) -> State:
 
 
 def _output_state_observed(state: State, event: ev.OutputStateObserved) -> State:
-    return _with(state, replace(state.accounts[event.account], output_connected=event.connected))
+    account = replace(
+        state.accounts[event.account],
+        output_connected=event.connected,
+        open_register_wh=None if event.connected else event.register_wh,
+    )
+    return _with(state, account)
 
 
-def _unchanged(state: State, event: ev.PaymentRefused | ev.ConditionNoted) -> State:
+def _energy_while_disconnected(state: State, event: ev.EnergyWhileDisconnected) -> State:
+    return _with(state, replace(state.accounts[event.account], open_register_wh=event.register_wh))
+
+
+def _judged(estimate_nano: MoneyNano, quality: str, at: UnixSeconds) -> dict[str, Any]:
+    return {"judged_estimate_nano": estimate_nano, "judged_quality": quality, "judged_at": at}
+
+
+def _balance_evaluated(state: State, event: ev.BalanceEvaluated) -> State:
+    judged = _judged(event.estimate_nano, FreezeQuality.GATEWAY_SAMPLE.value, event.at)
+    return _with(state, replace(state.accounts[event.account], **judged))
+
+
+def _supply_hold_changed(state: State, event: ev.SupplyHoldChanged) -> State:
+    account = state.accounts[event.account]
+    hold = SupplyHold(SupplyHoldKind(event.kind), event.reference, event.until)
+    return _with(state, replace(account, supply_holds=with_hold(account.supply_holds, hold, event.stands)))
+
+
+def _unchanged(state: State, event: ev.PaymentRefused | ev.ConditionNoted | ev.RequestRefused) -> State:
     return state
 
 
@@ -223,7 +336,7 @@ _APPLY: Mapping[type, Callable[[State, Any], State]] = {
     ev.AccountOpened: _account_opened,
     ev.TermsChanged: _terms_changed,
     ev.PaymentApplied: _payment_applied,
-    ev.PaymentReversed: _money_moved,
+    ev.PaymentReversed: _payment_reversed,
     ev.PaymentRefused: _unchanged,
     ev.RegisterFrozen: _register_frozen,
     ev.BillIssued: _bill_issued,
@@ -245,5 +358,16 @@ _APPLY: Mapping[type, Callable[[State, Any], State]] = {
     ev.OrderApplied: _order_applied,
     ev.OrderRefused: _order_refused,
     ev.OutputStateObserved: _output_state_observed,
+    ev.EnergyWhileDisconnected: _energy_while_disconnected,
+    ev.SupplyHoldChanged: _supply_hold_changed,
+    ev.MeterExchanged: _meter_exchanged,
+    ev.PolicySet: _policy_set,
+    ev.RiskLevelExpired: _risk_level_expired,
+    ev.BalanceEvaluated: _balance_evaluated,
     ev.ConditionNoted: _unchanged,
+    **dict.fromkeys(ACCOUNT_CHANGES, _account_changed),
+    ev.PaymentAllocated: _payment_allocated,
+    ev.AllocationReversed: _allocation_reversed,
+    ev.PurchaseOrderApplied: _purchase_order_applied,
+    ev.RequestRefused: _unchanged,
 }

@@ -4,11 +4,12 @@ Every default of RULES.md 5-7 is a field here, never a constant elsewhere. Windo
 time, debts nano-currency, shares hundredths of a percent.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from edge.core.calendar import DailyWindows
-from edge.core.units import MoneyNano, WattHours
+from edge.core.credit_terms import CreditTerms
+from edge.core.units import MoneyNano, UnixSeconds, WattHours
 
 
 class NoticeProof(Enum):
@@ -33,6 +34,16 @@ class LegalProfile(Enum):
     PREPAYMENT_IMMEDIATE = "prepayment_immediate"
     PREPAID_BY_AGREEMENT = "prepaid_by_agreement"
     POSTPAID_STATUTORY = "postpaid_statutory"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLimit:
+    """Power above which a supply is opened for a while (SMETS2, load limiting). Watts and seconds."""
+
+    power_w: int
+    period_s: int  # how long above it
+    restoration_s: int  # how long the supply stays open
+    armed: bool = False  # afterwards the customer presses a key; otherwise it closes by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +72,13 @@ class Policy:
     offline: OfflinePolicy = OfflinePolicy.ENFORCE
     offline_hours: int = 720
     control_mode: int = 6  # of class 70; 4 closes directly on a remote reconnect
+    signed_by: str = "site_book"  # who vouches for it: the installer's book, or a key id; empty: nobody
+    valid_until: UnixSeconds | None = None
+    friendly_windows: DailyWindows | None = None  # non-disablement: nobody is cut while they are open
+    formal_notices: bool = False  # receipts count only with the hash of the notice's document
+    payment_due_days: int = 15  # after the bill is issued (statutory profile)
+    overdue_days: int = 30  # after the due date, before a statutory cut
+    statutory_notice_hours: int = 168  # between receipt of notice 2 and a statutory cut: 3 to 7 days
+    bypass_energy_wh: WattHours = WattHours(500)  # that much through an open relay is a bypass
+    load_limit: LoadLimit | None = None
+    credit: CreditTerms = field(default_factory=CreditTerms)

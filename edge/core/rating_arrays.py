@@ -6,9 +6,9 @@ which says what each array means; this module neither imports nor needs the kern
 """
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 from edge.core.rating import (
@@ -93,27 +93,62 @@ class Kernel(Protocol):
     def rate_arrays(self, intervals: PackedIntervals, details: bool = False) -> KernelBills: ...
 
 
+RateAccounts = Callable[[Sequence[Position], Sequence[Interval]], Sequence[RatedInterval | None]]
+
+
 def array_rate(open_kernel: Callable[[PackedTariffs], Kernel], tariffs: Sequence[CompiledTariff]) -> Rate:
     """A Rate on a kernel: `array_rate(native.kernel.TariffKernel, tariffs)`."""
     kernel = open_kernel(pack_tariffs(tariffs))
     cells = [_cells(tariff) for tariff in tariffs]
 
     def rate(positions: Sequence[Position], intervals: Sequence[Interval]) -> Sequence[RatedInterval]:
-        order = sorted(range(len(intervals)), key=lambda index: intervals[index].account)  # stable: keeps their order
-        try:
-            _check_counts(tariffs, positions)
-            packed = pack_intervals(positions, [intervals[index] for index in order])
-            bills = kernel.rate_arrays(packed, details=True)
-        except (ValueError, OverflowError):
-            check_intervals(tariffs, positions, intervals)  # says which interval and why
-            raise
-        rated: list[RatedInterval | None] = [None] * len(intervals)
-        for row, index in enumerate(order):
-            position = positions[intervals[index].account]
-            rated[index] = _unpack(bills, row, packed.position_stride, tariffs[position.tariff], cells[position.tariff])
-        return [interval for interval in rated if interval is not None]
+        order = _by_account(intervals)
+        packed, bills = _rate_packed(kernel, tariffs, positions, intervals, order)
+        rated = _unpack(bills, packed, tariffs, cells)
+        if order is None:
+            return rated
+        places = sorted(range(len(order)), key=order.__getitem__)  # the inverse of the order
+        return [rated[place] for place in places]
 
     return rate
+
+
+def array_rate_accounts(
+    open_kernel: Callable[[PackedTariffs], Kernel], tariffs: Sequence[CompiledTariff]
+) -> RateAccounts:
+    """Like array_rate, but what `merge_rated` makes of the intervals of each account, without making them.
+
+    None for an account without intervals. Its place in the answer is the position's.
+    """
+    kernel = open_kernel(pack_tariffs(tariffs))
+    cells = [_cells(tariff) for tariff in tariffs]
+
+    def rate(positions: Sequence[Position], intervals: Sequence[Interval]) -> Sequence[RatedInterval | None]:
+        packed, bills = _rate_packed(kernel, tariffs, positions, intervals, _by_account(intervals))
+        merged: list[RatedInterval | None] = []
+        for account, position in enumerate(positions):
+            rows = range(packed.first_interval[account], packed.first_interval[account + 1])
+            stride, count = packed.position_stride, tariffs[position.tariff].position_count
+            merged.append(_unpack_merged(bills, rows, stride, count, cells[position.tariff]) if rows else None)
+        return merged
+
+    return rate
+
+
+def merge_rated(rated: Sequence[RatedInterval]) -> RatedInterval:
+    """What intervals of one account, at least one, come to together, and the position after the last.
+
+    One line for each period, block and price, in the order in which they first had energy.
+    """
+    lines = ((line.period, line.block, line.price_micro_per_kwh, line.energy_wh) for r in rated for line in r.lines)
+    last = rated[-1]
+    return RatedInterval(
+        amount_nano=sum(interval.amount_nano for interval in rated),
+        lines=_merged_lines(lines),
+        cycle_energy_wh=last.cycle_energy_wh,
+        cycle_start_at=last.cycle_start_at,
+        estimated=any(interval.estimated for interval in rated),
+    )
 
 
 def pack_tariffs(tariffs: Sequence[CompiledTariff]) -> PackedTariffs:
@@ -174,36 +209,96 @@ def _check_counts(tariffs: Sequence[CompiledTariff], positions: Sequence[Positio
             raise ValueError("a position does not fit its tariff")
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """One price of a tariff."""
+def _by_account(intervals: Sequence[Interval]) -> list[int] | None:
+    """Indexes of the intervals with those of an account together, in their order; None if they stand so."""
+    accounts = [interval.account for interval in intervals]
+    if all(before <= after for before, after in pairwise(accounts)):
+        return None
+    return sorted(range(len(accounts)), key=accounts.__getitem__)  # stable
 
-    period: str
-    block: int
-    price_micro_per_kwh: int
+
+def _rate_packed(
+    kernel: Kernel,
+    tariffs: Sequence[CompiledTariff],
+    positions: Sequence[Position],
+    intervals: Sequence[Interval],
+    order: Sequence[int] | None,
+) -> tuple[PackedIntervals, KernelBills]:
+    """The kernel's answer, or ValueError in the words of the reference."""
+    try:
+        _check_counts(tariffs, positions)
+        packed = pack_intervals(positions, intervals if order is None else [intervals[index] for index in order])
+        return packed, kernel.rate_arrays(packed, details=True)
+    except (ValueError, OverflowError):
+        check_intervals(tariffs, positions, intervals)  # says which interval and why
+        raise
+
+
+# A cell is one price of a tariff: (period, block, price in micro per kWh).
+_Cell = tuple[str, int, int]
 
 
 def _cells(tariff: CompiledTariff) -> list[_Cell]:
     return [
-        _Cell(period.name, index + 1, price)
+        (period.name, index + 1, price)
         for period in tariff.periods
         for index, price in enumerate(period.prices_micro_per_kwh)
     ]
 
 
-def _unpack(bills: KernelBills, row: int, stride: int, tariff: CompiledTariff, cells: Sequence[_Cell]) -> RatedInterval:
+def _unpack(
+    bills: KernelBills,
+    packed: PackedIntervals,
+    tariffs: Sequence[CompiledTariff],
+    cells: Sequence[Sequence[_Cell]],
+) -> list[RatedInterval]:
     details = bills.details
     assert details is not None
-    first = row * details.cell_stride
-    used_wh = details.cell_energy_wh[first : first + len(cells)]
+    # Out of lists, not arrays: an array makes a new number at every look.
+    amounts, cycles, estimated = bills.amount_nano.tolist(), details.cycle_start_at.tolist(), details.estimated.tolist()
+    used_wh, after_wh = details.cell_energy_wh.tolist(), details.energy_wh.tolist()
+    stride, cell_stride = packed.position_stride, details.cell_stride
+    rated: list[RatedInterval] = []
+    for account, tariff in enumerate(packed.tariff):
+        position_count, of_tariff = tariffs[tariff].position_count, cells[tariff]
+        for row in range(packed.first_interval[account], packed.first_interval[account + 1]):
+            used = used_wh[row * cell_stride : row * cell_stride + len(of_tariff)]
+            lines = tuple([_line(of_tariff[number], wh) for number, wh in enumerate(used) if wh])
+            after = tuple(after_wh[row * stride : row * stride + position_count])
+            rated.append(RatedInterval(amounts[row], lines, after, cycles[row], estimated[row] != 0))
+    return rated
+
+
+def _unpack_merged(
+    bills: KernelBills, rows: range, stride: int, position_count: int, cells: Sequence[_Cell]
+) -> RatedInterval:
+    details = bills.details
+    assert details is not None
+    used: list[tuple[int, int, int]] = []  # (first row with energy, cell, energy)
+    for number in range(len(cells)):
+        of_cell = details.cell_energy_wh[
+            rows.start * details.cell_stride + number : rows.stop * details.cell_stride : details.cell_stride
+        ]
+        if energy_wh := sum(of_cell):
+            used.append((next(row for row, wh in enumerate(of_cell) if wh), number, energy_wh))
+    after = rows[-1] * stride
     return RatedInterval(
-        amount_nano=bills.amount_nano[row],
-        lines=tuple(
-            RatedLine(cell.period, cell.block, wh, cell.price_micro_per_kwh, wh * cell.price_micro_per_kwh)
-            for cell, wh in zip(cells, used_wh, strict=True)
-            if wh
-        ),
-        cycle_energy_wh=tuple(details.energy_wh[row * stride : row * stride + tariff.position_count]),
-        cycle_start_at=details.cycle_start_at[row],
-        estimated=bool(details.estimated[row]),
+        amount_nano=sum(bills.amount_nano[rows.start : rows.stop]),
+        lines=_merged_lines((*cells[number], energy_wh) for _, number, energy_wh in sorted(used)),
+        cycle_energy_wh=tuple(details.energy_wh[after : after + position_count]),
+        cycle_start_at=details.cycle_start_at[rows[-1]],
+        estimated=any(details.estimated[rows.start : rows.stop]),
     )
+
+
+def _merged_lines(parts: Iterable[tuple[str, int, int, int]]) -> tuple[RatedLine, ...]:
+    """Lines of (period, block, price, energy) parts, each price of a block once, in the order they first come."""
+    used_wh: dict[_Cell, int] = {}
+    for period, block, price, energy_wh in parts:
+        used_wh[period, block, price] = used_wh.get((period, block, price), 0) + energy_wh
+    return tuple(_line(cell, energy_wh) for cell, energy_wh in used_wh.items())
+
+
+def _line(cell: _Cell, energy_wh: int) -> RatedLine:
+    period, block, price = cell
+    return RatedLine(period, block, energy_wh, price, energy_wh * price)

@@ -2,9 +2,10 @@
 
 The body is {"type": class name, then the event's fields}; unknown types are an error here,
 because a journal must replay whole. Enumerations are their values, integers stay integers.
+A field that came later and says nothing (None, "", 0, ()) is left out: old bodies stay what they were.
 """
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, get_args
 
 import msgspec
@@ -17,12 +18,24 @@ _ENCODER = msgspec.json.Encoder(order="deterministic")
 _FIELDS: dict[type, tuple[str, ...]] = {
     event_class: tuple(entry.name for entry in fields(event_class)) for event_class in EVENT_CLASSES.values()
 }
+# Fields with an empty default, and that default, by class.
+_OPTIONAL: dict[type, dict[str, object]] = {
+    event_class: {
+        entry.name: entry.default for entry in fields(event_class) if entry.default is not MISSING and not entry.default
+    }
+    for event_class in EVENT_CLASSES.values()
+}
 
 
 def encode_event(event: Event) -> tuple[str, bytes]:
     """(stream, body) of an event."""
-    content = _ENCODER.encode(event)  # {"at":...}
-    return event.stream, b'{"type":"%b",%b' % (type(event).__name__.encode(), content[1:])
+    silent = {name for name, default in _OPTIONAL[type(event)].items() if getattr(event, name) == default}
+    if silent:
+        said = [name for name in _FIELDS[type(event)] if name not in silent]
+        content = b",".join(b'"%b":%b' % (name.encode(), _ENCODER.encode(getattr(event, name))) for name in said) + b"}"
+    else:
+        content = _ENCODER.encode(event)[1:]  # "at":...}
+    return event.stream, b'{"type":"%b",%b' % (type(event).__name__.encode(), content)
 
 
 def decode_event(body: bytes) -> Event:

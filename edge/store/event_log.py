@@ -1,8 +1,17 @@
 """The journal as a log of events: what the accounting appends and what it starts from."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
 
+from edge.core import events as ev
+from edge.core.account import State
 from edge.core.events import Event
+from edge.core.ledger import apply
+from edge.core.units import UnixSeconds
+from edge.ports import StoredRecord
+from edge.store.checkpoint import Checkpoint, Position, Sums, decode_state, encode_state, packed, state_shape
 from edge.store.codec import decode_event, encode_event
 from edge.store.journal import JournalError, SqliteJournal
 
@@ -17,11 +26,77 @@ class JournalEventLog:
         """Commits all events in one transaction."""
         await self._journal.append([encode_event(event) for event in events])
 
+    async def open_epoch(self, epoch: int, events: Sequence[Event]) -> None:
+        """Ends RECOVERY with the first events of a new epoch, in one transaction."""
+        await self._journal.open_epoch(epoch, [encode_event(event) for event in events])
+
     def replay(self) -> Iterator[Event]:
         """All events in the order they were written, chain checked. JournalError at the first fault."""
-        for record in self._journal.replay():
-            try:
-                event = decode_event(record.body)
-            except ValueError as error:
-                raise JournalError(f"{record.stream} {record.seq}: {error}") from error
-            yield event
+        return map(_event_of, self._journal.replay())
+
+    def restore(self) -> "Restored":
+        """The state the journal gives: from its newest good snapshot on, or from the beginning."""
+        for checkpoint in reversed(self._journal.checkpoints()):
+            state = self._snapshot_of(checkpoint)
+            if state is not None:
+                return self._replayed(state, checkpoint.sums, checkpoint.position, checkpoint.at)
+        return self._replayed(State(), Sums(), None, None)
+
+    def _snapshot_of(self, checkpoint: Checkpoint) -> State | None:
+        if checkpoint.shape != state_shape():
+            return None
+        content = self._journal.snapshot(checkpoint)
+        try:
+            return None if content is None else decode_state(content)
+        except (ValueError, TypeError):
+            return None
+
+    def _replayed(
+        self, state: State, sums: Sums, position: Position | None, checkpoint_at: UnixSeconds | None
+    ) -> "Restored":
+        events = [_event_of(record) for record in self._journal.replay(position)]
+        return Restored(reduce(apply, events, state), sums.plus(events), len(events), checkpoint_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a start begins with. `replayed` events were applied after the snapshot of `checkpoint_at`."""
+
+    state: State
+    sums: Sums
+    replayed: int
+    checkpoint_at: UnixSeconds | None
+
+
+class DailyCheckpoints:
+    """Writes a checkpoint with its snapshot after the first daily freezes of each day."""
+
+    def __init__(self, journal: SqliteJournal, restored: Restored) -> None:
+        self._journal = journal
+        self._sums = restored.sums
+        self._last_at = restored.checkpoint_at
+        self._due: asyncio.Queue[tuple[UnixSeconds, Position, Sums, State]] = asyncio.Queue()
+
+    def committed(self, events: Sequence[Event], state: State) -> None:
+        """To be called after each commit, before the next: `state` is the state after these events."""
+        self._sums = self._sums.plus(events)
+        frozen = [event.at for event in events if isinstance(event, ev.RegisterFrozen) and event.occasion == "daily"]
+        if frozen and (self._last_at is None or max(frozen) > self._last_at):
+            self._last_at = max(frozen)
+            self._due.put_nowait((self._last_at, self._journal.position(), self._sums, state))
+
+    async def run(self) -> None:
+        """Writes what is due until cancelled."""
+        while True:
+            await self._write(*await self._due.get())
+
+    async def _write(self, at: UnixSeconds, position: Position, sums: Sums, state: State) -> None:
+        content = encode_state(state)
+        await self._journal.add_checkpoint(Checkpoint.make(at, position, sums, content), packed(state, content))
+
+
+def _event_of(record: StoredRecord) -> Event:
+    try:
+        return decode_event(record.body)
+    except ValueError as error:
+        raise JournalError(f"{record.stream} {record.seq}: {error}") from error

@@ -1,9 +1,10 @@
 """The journal: one append-only, hash-chained SQLite table, which is also the outbox.
 
 Every record belongs to a stream (led, res, evt, rdg) and carries the SHA-256 of the record
-before it in that stream; `place` is the order of all of them together, for replay. Commits
-run in a one-thread executor that alone uses the connection. Settings and why: DESIGN.md
-(Decisions, Journal), measured: WAL with synchronous=EXTRA loses nothing at a power cut.
+before it in that stream; `place` is the order of all of them together, for replay, and sealed
+once per commit. Commits run in a one-thread executor that alone uses the connection. Settings
+and why: DESIGN.md (Decisions, Journal), measured: WAL with synchronous=EXTRA loses nothing at a
+power cut. Tables: schema.py; chains: chain.py; the head outside the card: anchoring.py.
 """
 
 import asyncio
@@ -15,44 +16,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge.ports import StoredRecord, StreamHead
+from edge.ports import Anchor, StoredRecord, StreamHead
+from edge.store.anchoring import AnchorKeeper, Recovery
+from edge.store.chain import (
+    NO_HASH,
+    STREAMS,
+    ChainBroken,
+    ChainCheck,
+    RecordHash,
+    SealCheck,
+    first_seal,
+    mark_hash,
+    next_seal,
+)
+from edge.store.checkpoint import Checkpoint, Position
+from edge.store.schema import SCHEMA_VERSION, SchemaError, prepare
 
-APPLICATION_ID = 0x57474C31  # "WGL1"
-SCHEMA_VERSION = 1
-STREAMS = ("led", "res", "evt", "rdg")
-NO_HASH = bytes(32)
+__all__ = ["NO_HASH", "SCHEMA_VERSION", "STREAMS", "JournalError", "RecordHash", "SqliteJournal"]
+
+SNAPSHOTS_KEPT = 2
 
 _Result = TypeVar("_Result")
-
-# (gateway id, stream, epoch, seq, hash of the record before, body) -> SHA-256 of the record
-RecordHash = Callable[[str, str, int, int, bytes, bytes], bytes]
-
-_SCHEMA = (
-    """CREATE TABLE record (
-    place INTEGER PRIMARY KEY,
-    stream TEXT NOT NULL CHECK (stream IN ('led', 'res', 'evt', 'rdg')),
-    epoch INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
-    hash BLOB NOT NULL CHECK (length(hash) = 32),
-    body BLOB NOT NULL
-)""",
-    "CREATE UNIQUE INDEX record_of_stream ON record (stream, epoch, seq)",
-    """CREATE INDEX record_of_account ON record (json_extract(CAST(body AS TEXT), '$.account'), place)
-    WHERE stream = 'led'""",
-    "CREATE TABLE mark (stream TEXT PRIMARY KEY, epoch INTEGER NOT NULL, acked_seq INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE identity (gateway_id TEXT NOT NULL, epoch INTEGER NOT NULL)",
-    """CREATE TRIGGER record_is_not_updated BEFORE UPDATE ON record
-    BEGIN SELECT RAISE(ABORT, 'a record is never changed'); END""",
-    """CREATE TRIGGER record_is_not_deleted BEFORE DELETE ON record
-    WHEN OLD.stream IN ('led', 'res', 'evt')
-    BEGIN SELECT RAISE(ABORT, 'a record is never deleted'); END""",
-    """CREATE TRIGGER record_is_not_replaced BEFORE INSERT ON record
-    WHEN EXISTS (SELECT 1 FROM record WHERE place = NEW.place
-                 OR (stream = NEW.stream AND epoch = NEW.epoch AND seq = NEW.seq))
-    BEGIN SELECT RAISE(ABORT, 'a record is never replaced'); END""",
-    f"PRAGMA application_id={APPLICATION_ID}",
-    f"PRAGMA user_version={SCHEMA_VERSION}",
-)
 
 
 class JournalError(Exception):
@@ -60,19 +44,27 @@ class JournalError(Exception):
 
 
 class SqliteJournal:
-    """A journal in one file. Build it with `SqliteJournal.open`."""
+    """A journal in one file. Build it with `SqliteJournal.open`.
 
-    def __init__(self, path: Path, gateway_id: str, record_hash: RecordHash, executor: Executor | None) -> None:
+    `recovery` is set when the anchor knows of more, or of another history: see anchoring.py.
+    """
+
+    def __init__(
+        self, path: Path, gateway_id: str, record_hash: RecordHash, executor: Executor | None, anchor: Anchor | None
+    ) -> None:
         self._path = path
         self._gateway_id = gateway_id
         self._record_hash = record_hash
+        self._anchor = AnchorKeeper(anchor, gateway_id)
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
         try:
             # EXCLUSIVE before the first read: then there is no -shm file. EXTRA before WAL, which comes last.
             for pragma in ("locking_mode=EXCLUSIVE", "synchronous=EXTRA", "recursive_triggers=ON"):
                 self._connection.execute(f"PRAGMA {pragma}")
-            self.epoch = _prepare(self._connection, path, gateway_id)
-            self._heads = _read_heads(self._connection, path, self.epoch)
+            self.epoch = prepare(self._connection, gateway_id, self._anchor.before_upgrade)
+            self._heads = _read_heads(self._connection, gateway_id, self.epoch)
+            self._place, self._seal = _read_seal(self._connection, gateway_id)
+            self.recovery: Recovery | None = self._anchor.start(self.epoch, self._place, self._seal, self._seal_at)
         except BaseException:
             self._connection.close()
             raise
@@ -85,11 +77,16 @@ class SqliteJournal:
 
     @classmethod
     def open(
-        cls, path: Path, gateway_id: str, record_hash: RecordHash, executor: Executor | None = None
+        cls,
+        path: Path,
+        gateway_id: str,
+        record_hash: RecordHash,
+        executor: Executor | None = None,
+        anchor: Anchor | None = None,
     ) -> "SqliteJournal":
         """Opens or makes the journal of a gateway. JournalError names the file and what is wrong."""
         try:
-            return cls(path, gateway_id, record_hash, executor)
+            return cls(path, gateway_id, record_hash, executor, anchor)
         except (sqlite3.Error, ValueError, TypeError) as error:  # a damaged file gives values of any kind
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
                 raise JournalError(f"{path}: is in use by another program; a journal has one user") from error
@@ -99,23 +96,77 @@ class SqliteJournal:
         """The newest record of each stream, as committed, and how far it was acknowledged."""
         return {stream: replace(head, acked_seq=self._acked[stream]) for stream, head in self._heads.items()}
 
-    def replay(self) -> Iterator[StoredRecord]:
-        """All records in the order they were written, chain checked. JournalError at the first break.
+    def position(self) -> Position:
+        """Where the journal stands over all streams, as committed."""
+        heads = {stream: (head.epoch, head.seq, head.hash.hex()) for stream, head in self._heads.items()}
+        return Position(self._place, self._seal.hex(), heads)
 
-        Only before the agent runs: it uses the connection on the calling thread.
+    @property
+    def anchor_fault(self) -> str | None:
+        """Why the anchor does not have the newest head, or None. It is tried again with the next money."""
+        return self._anchor.fault
+
+    def replay(self, after: Position | None = None) -> Iterator[StoredRecord]:
+        """All records in the order they were written, or those after a position, chains checked.
+
+        JournalError at the first break. Only before the agent runs: it uses the connection on the calling thread.
         """
-        heads = dict.fromkeys(STREAMS, (0, NO_HASH))
+        start = after or Position(0, first_seal(self._gateway_id).hex(), {})
+        chain = ChainCheck(self._gateway_id, self._record_hash)
+        chain.heads = {
+            stream: (epoch, seq, bytes.fromhex(digest)) for stream, (epoch, seq, digest) in start.heads.items()
+        }
+        seals = SealCheck(start.place, bytes.fromhex(start.seal))
         try:
-            for row in self._connection.execute("SELECT stream, epoch, seq, hash, body FROM record ORDER BY place"):
-                record = self._checked(row, heads)
-                heads[record.stream] = (record.seq, record.hash)
-                yield record
+            yield from self._checked_rows(start.place, chain, seals)
+            seals.end()
         except (sqlite3.Error, UnicodeDecodeError) as error:  # text of a damaged file
             raise JournalError(f"{self._path}: cannot be read: {error}") from error
-        for stream, (seq, digest) in heads.items():
-            head = self._heads[stream]
-            if (head.seq, head.hash) != (seq, digest):  # they come from an index, which can be damaged by itself
+        except ChainBroken as broken:
+            raise JournalError(f"{self._path}: {broken}") from broken
+        self._compare_heads(chain)
+
+    def _checked_rows(self, after_place: int, chain: ChainCheck, seals: SealCheck) -> Iterator[StoredRecord]:
+        """Records and seals in one pass: at a place both have, the record comes first."""
+        statement = (
+            "SELECT place, 0, stream, epoch, seq, hash, body FROM record WHERE place > ?1"
+            " UNION ALL SELECT place, 1, NULL, NULL, NULL, hash, NULL FROM seal WHERE place > ?1 ORDER BY 1, 2"
+        )
+        for place, is_seal, *row in self._connection.execute(statement, (after_place,)):
+            if is_seal:
+                seals.seal(place, row[3])
+            else:
+                record = chain.take(tuple(row))
+                seals.record(place, record)
+                yield record
+
+    def _compare_heads(self, chain: ChainCheck) -> None:
+        """The heads come from an index, which can be damaged by itself."""
+        for stream, head in self._heads.items():
+            epoch, seq, digest = chain.heads.get(stream, (self.epoch, 0, NO_HASH))
+            if epoch != self.epoch:
+                seq, digest = 0, NO_HASH
+            if (head.seq, head.hash) != (seq, digest):
                 raise JournalError(f"{self._path}: {stream} ends at {seq}, its index says {head.seq}")
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All checkpoints, oldest first. Damaged ones are left out: they only cost time. Before the agent runs."""
+        rows = self._connection.execute("SELECT place, hash, body FROM checkpoint ORDER BY place").fetchall()
+        return [found for row in rows if (found := Checkpoint.read(*row)) is not None]
+
+    def snapshot(self, checkpoint: Checkpoint) -> bytes | None:
+        """The state stored with a checkpoint, if it is there and stands where the chains say. Before the agent runs."""
+        position = checkpoint.position
+        for stream, (epoch, seq, digest) in position.heads.items():
+            where = "SELECT hash, place FROM record WHERE stream = ? AND epoch = ? AND seq = ?"
+            row = self._connection.execute(where, (stream, epoch, seq)).fetchone()
+            # Readings may have been thinned away meanwhile.
+            if seq > 0 and stream != "rdg" and (row is None or row[0].hex() != digest or row[1] > position.place):
+                return None
+        if position.place and self._seal_at(position.place) != bytes.fromhex(position.seal):
+            return None
+        row = self._connection.execute("SELECT state FROM snapshot WHERE place = ?", (position.place,)).fetchone()
+        return None if row is None else checkpoint.state_of(row[0])
 
     async def append(self, entries: Sequence[tuple[str, bytes]]) -> Sequence[StoredRecord]:
         """Commits (stream, body) pairs in one transaction. Returns when the disk has them, or raises JournalError.
@@ -123,6 +174,23 @@ class SqliteJournal:
         A commit that is under way is not stopped by a cancellation: the record may be there all the same.
         """
         return await self._run(self._commit, list(entries), dict(self._acked))
+
+    async def open_epoch(self, epoch: int, entries: Sequence[tuple[str, bytes]]) -> Sequence[StoredRecord]:
+        """Ends RECOVERY: the entries are the first records of a new epoch, and the anchor holds from here on.
+
+        All chains begin anew; nothing of an older epoch is sent any more (CONTRACT.md, Up).
+        """
+        assert epoch > self.epoch
+        assert entries
+        records = await self._run(self._commit_epoch, epoch, list(entries))
+        self._acked = dict.fromkeys(STREAMS, 0)
+        self._acked_written = dict(self._acked)
+        self.recovery = None
+        return records
+
+    async def add_checkpoint(self, checkpoint: Checkpoint, state: bytes | None) -> None:
+        """Stores a checkpoint and the state it was made of. Only the newest states are kept."""
+        await self._run(self._commit_checkpoint, checkpoint, state)
 
     async def read(self, stream: str, after_seq: int, count_max: int) -> Sequence[StoredRecord]:
         """Records of a stream above `after_seq`, oldest first."""
@@ -147,10 +215,13 @@ class SqliteJournal:
         try:
             if self._failed is None:
                 await self._run(self._commit, [], dict(self._acked))
+                await self._run(self._anchor.end, self.epoch, self._place, self._seal)
         finally:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._connection.close)
             if self._own_executor is not None:
                 self._own_executor.shutdown()
+
+    # --- on the executor's thread ---
 
     async def _run(self, work: Callable[..., _Result], *args: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._guarded, work, *args)
@@ -176,74 +247,85 @@ class SqliteJournal:
             raise
 
     def _commit(self, entries: list[tuple[str, bytes]], acked: dict[str, int]) -> list[StoredRecord]:
-        marks = [] if acked == self._acked_written else [(name, self.epoch, seq) for name, seq in acked.items()]
+        marks = [] if acked == self._acked_written else list(acked.items())
         if not entries and not marks:
             return []
-        heads = dict(self._heads)
+        records, heads = self._next_records(entries, self._heads)
+        self._write(records, heads, [(stream, self.epoch, seq) for stream, seq in marks], self.epoch)
+        self._acked_written = acked
+        return records
+
+    def _commit_epoch(self, epoch: int, entries: list[tuple[str, bytes]]) -> list[StoredRecord]:
+        none = {stream: StreamHead(stream, epoch, 0, NO_HASH, 0) for stream in STREAMS}
+        records, heads = self._next_records(entries, none)
+        self._write(records, heads, [(stream, epoch, 0) for stream in STREAMS], epoch)
+        self.epoch = epoch
+        self._anchor.begin_anew(epoch, self._place, self._seal)
+        return records
+
+    def _next_records(
+        self, entries: list[tuple[str, bytes]], heads: Mapping[str, StreamHead]
+    ) -> tuple[list[StoredRecord], dict[str, StreamHead]]:
+        """The records that continue the chains, and the heads after them."""
+        heads = dict(heads)
         records = []
         for stream, body in entries:
             head = heads[stream]
             seq = head.seq + 1
-            digest = self._record_hash(self._gateway_id, stream, self.epoch, seq, head.hash, body)
+            digest = self._record_hash(self._gateway_id, stream, head.epoch, seq, head.hash, body)
             heads[stream] = replace(head, seq=seq, hash=digest)
-            records.append(StoredRecord(stream, self.epoch, seq, digest, body))
-        rows = [(record.stream, record.epoch, record.seq, record.hash, record.body) for record in records]
+            records.append(StoredRecord(stream, head.epoch, seq, digest, body))
+        return records, heads
+
+    def _write(
+        self, records: list[StoredRecord], heads: dict[str, StreamHead], marks: list[tuple[str, int, int]], epoch: int
+    ) -> None:
+        """One transaction, then the anchor."""
+        places = range(self._place + 1, self._place + 1 + len(records))
+        rows = [(place, r.stream, r.epoch, r.seq, r.hash, r.body) for place, r in zip(places, records, strict=True)]
+        seal, last = self._seal, self._place + len(records)
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT INTO record (stream, epoch, seq, hash, body) VALUES (?, ?, ?, ?, ?)", rows)
-        connection.executemany("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", marks)
+        if records:
+            seal = next_seal(self._seal, last, [row[:5] for row in rows])
+            connection.executemany("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)", rows)
+            connection.execute("INSERT INTO seal VALUES (?, ?)", (last, seal))
+        hashed = [(*mark, mark_hash(self._gateway_id, *mark)) for mark in marks]
+        connection.executemany("INSERT OR REPLACE INTO mark VALUES (?, ?, ?, ?)", hashed)
+        if epoch != self.epoch:
+            connection.execute("UPDATE identity SET epoch = ?", (epoch,))
         connection.execute("COMMIT")
-        self._acked_written = acked
-        self._heads = heads
-        return records
+        self._heads, self._place, self._seal = heads, last, seal
+        self._anchor.committed({record.stream for record in records}, epoch, last, seal)
 
-    def _checked(self, row: tuple[Any, ...], heads: Mapping[str, tuple[int, bytes]]) -> StoredRecord:
-        """The record of a row, if it is one and follows the record before it in its stream."""
-        stream, epoch, seq, found, body = row
-        last_seq, last_hash = heads.get(stream, (None, NO_HASH))
-        if last_seq is None or not isinstance(epoch, int) or not isinstance(body, bytes):
-            raise JournalError(f"{self._path}: stream {stream!r}, seq {seq!r}: is not a record")
-        expected = self._record_hash(self._gateway_id, stream, epoch, last_seq + 1, last_hash, body)
-        if seq != last_seq + 1 or found != expected:
-            raise JournalError(f"{self._path}: {stream} {seq} does not follow {last_seq}: the chain is broken")
-        return StoredRecord(stream, epoch, seq, expected, body)
-
-
-def _prepare(connection: sqlite3.Connection, path: Path, gateway_id: str) -> int:
-    """Makes the tables, or checks that the file is a journal of this gateway. Returns its epoch.
-
-    A file of somebody else is left as it is: WAL, which is written into it, is switched on last.
-    """
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    is_new = tables == 0 and application_id in (0, APPLICATION_ID)
-    if not is_new and application_id != APPLICATION_ID:
-        raise JournalError(f"{path}: is not a Wattgate journal (application id {application_id:#x})")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version != (0 if is_new else SCHEMA_VERSION):
-        raise JournalError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}")
-    if not is_new:
-        _check_identity(connection, path, gateway_id)
-    connection.execute("PRAGMA journal_mode=WAL")
-    if is_new:
+    def _commit_checkpoint(self, checkpoint: Checkpoint, state: bytes | None) -> None:
+        connection = self._connection
+        place = checkpoint.position.place
         connection.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute("INSERT INTO identity VALUES (?, 1)", (gateway_id,))
+        connection.execute("INSERT INTO checkpoint VALUES (?, ?, ?)", (place, checkpoint.hash, checkpoint.body))
+        if state is not None:
+            connection.execute("INSERT INTO snapshot VALUES (?, ?)", (place, state))
+            older = "SELECT place FROM snapshot ORDER BY place DESC LIMIT -1 OFFSET ?"
+            connection.execute(f"DELETE FROM snapshot WHERE place IN ({older})", (SNAPSHOTS_KEPT,))
         connection.execute("COMMIT")
-    (epoch,) = connection.execute("SELECT epoch FROM identity").fetchone()
-    return int(epoch)
+
+    def _seal_at(self, place: int) -> bytes | None:
+        row = self._connection.execute("SELECT hash FROM seal WHERE place = ?", (place,)).fetchone()
+        return None if row is None else row[0]
 
 
-def _check_identity(connection: sqlite3.Connection, path: Path, gateway_id: str) -> None:
-    owners = [row[0] for row in connection.execute("SELECT gateway_id FROM identity")]
-    if owners != [gateway_id]:
-        found = " and ".join(repr(owner) for owner in owners) or "nobody"
-        raise JournalError(f"{path}: is the journal of gateway {found}, not of {gateway_id!r}")
+def _read_seal(connection: sqlite3.Connection, gateway_id: str) -> tuple[int, bytes]:
+    """The last place and its seal."""
+    row = connection.execute("SELECT place, hash FROM seal ORDER BY place DESC LIMIT 1").fetchone()
+    place, seal = row or (0, first_seal(gateway_id))
+    (last,) = connection.execute("SELECT max(place) FROM record").fetchone()
+    if last is not None and last > place:
+        raise SchemaError(f"the last record is at place {last}, the last seal at {place}: half a commit")
+    return place, seal
 
 
-def _read_heads(connection: sqlite3.Connection, path: Path, epoch: int) -> dict[str, StreamHead]:
-    marks = dict(connection.execute("SELECT stream, acked_seq FROM mark WHERE epoch = ?", (epoch,)))
+def _read_heads(connection: sqlite3.Connection, gateway_id: str, epoch: int) -> dict[str, StreamHead]:
+    marks = _read_marks(connection, gateway_id, epoch)
     heads = {}
     for stream in STREAMS:
         row = connection.execute(
@@ -253,6 +335,12 @@ def _read_heads(connection: sqlite3.Connection, path: Path, epoch: int) -> dict[
         acked_seq = marks.get(stream, 0)
         if acked_seq > seq:
             # Going on would give a sequence number that the cloud has seen to another record.
-            raise JournalError(f"{path}: {stream} ends at {seq}, but {acked_seq} was acknowledged: records are missing")
+            raise SchemaError(f"{stream} ends at {seq}, but {acked_seq} was acknowledged: records are missing")
         heads[stream] = StreamHead(stream, epoch, seq, digest, acked_seq)
     return heads
+
+
+def _read_marks(connection: sqlite3.Connection, gateway_id: str, epoch: int) -> dict[str, int]:
+    """How far each stream was acknowledged. A damaged mark is forgotten: that only means sending again."""
+    rows = connection.execute("SELECT stream, acked_seq, hash FROM mark WHERE epoch = ?", (epoch,))
+    return {stream: seq for stream, seq, digest in rows if digest == mark_hash(gateway_id, stream, epoch, seq)}

@@ -20,12 +20,10 @@ from tinydb import TinyDB
 from tinydb.storages import Storage
 from tinydb.table import Document
 
-from edge.core.calendar import DailyWindows, parse_minute
-from edge.core.disconnect_control import MODES
+from edge.core.calendar import DailyWindows
 from edge.core.policy import Policy
+from edge.core.policy_ranges import MONEY_NANO_MAX, check_policy
 from edge.core.units import MoneyNano
-
-MONEY_NANO_MAX = 10**17  # a hundred million; beyond it somebody mistook the unit
 
 _ROW_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -125,6 +123,7 @@ class RelayEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device_id: DeviceId
     model: str
     channel: Annotated[int, Meta(ge=0, le=255)] = 0
+    breaking_current_a: Annotated[int, Meta(ge=1, le=1000)] | None = None  # it is not opened above this
 
 
 class AccountEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -185,7 +184,7 @@ def _read_table(path: Path, name: str, rows: Iterable[Document]) -> list[Any]:
             _check_fields(_TABLES[name], row)
             entry = msgspec.convert(dict(row), _TABLES[name])
             if isinstance(entry, AccountEntry):
-                _check_policy(entry.policy)
+                check_policy(entry.policy)
         except ValueError as error:
             raise SiteBookError(f"{path}: table {name}, row {row.doc_id}: {error}") from error
         entries.append(entry)
@@ -207,46 +206,6 @@ def _field_types(kind: Any) -> dict[str, Any]:
     if is_dataclass(kind):
         return {field.name: DailyWindows if field.name.endswith("_windows") else field.type for field in fields(kind)}
     return {field.name: field.type for field in msgspec.structs.fields(kind)}
-
-
-# What a policy may say; durations are bounded so that no calculation leaves the tariff's tables.
-_POLICY_RANGES = {
-    "version": (1, 2**31 - 1),
-    "reserve_days": (0, 90),
-    "daily_energy_default_wh": (0, 1_000_000),
-    "grace_hours": (0, 8_760),
-    "pre_cut_notice_minutes": (0, 1_440),
-    "deemed_after_hours": (0, 8_760),
-    "minimum_debt_nano": (0, MONEY_NANO_MAX),
-    "stale_reading_hours": (1, 720),
-    "cut_reading_age_s_max": (1, 86_400),
-    "cuts_per_hour_hundredths_of_percent": (0, 10_000),
-    "overdraft_nano": (0, MONEY_NANO_MAX),
-    "payment_nano_max": (1, MONEY_NANO_MAX),
-    "issue_day": (0, 28),
-    "offline_hours": (0, 8_760),
-    "control_mode": (min(MODES), max(MODES)),
-}
-
-
-def _check_policy(policy: Policy) -> None:
-    for name, (least, most) in _POLICY_RANGES.items():
-        value = getattr(policy, name)
-        if not least <= value <= most:
-            raise ValueError(f"policy.{name}: is {value}, allowed is {least} to {most}")
-    if policy.evaluate_at not in ("live", "freeze"):
-        try:
-            parse_minute(policy.evaluate_at)
-        except ValueError as error:
-            raise ValueError(f"policy.evaluate_at: allowed is live, freeze or a time: {error}") from error
-    for name in ("notice_windows", "cut_windows"):
-        windows: DailyWindows | None = getattr(policy, name)
-        if windows is None:
-            continue
-        if not all(0 <= minute <= 1_440 for window in windows.windows for minute in window):
-            raise ValueError(f"policy.{name}.windows: minutes of the day are 0 to 1440")
-        if not windows.weekdays <= set(range(7)):
-            raise ValueError(f"policy.{name}.weekdays: are 0 (Monday) to 6")
 
 
 def _check_time_zone(path: Path, site: Site) -> None:

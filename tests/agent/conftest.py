@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from cloud_sync.wire import Order
-from edge.agent.actuation import Actuation, RelayFacts
+from edge.agent.actuation import Actuation, RelayFacts, SwitchingRules
 from edge.agent.facts import AccountFacts, SiteFacts
 from edge.agent.gateway import Gateway
 from edge.agent.metering import MeterFacts, Metering
@@ -272,7 +272,7 @@ class World:
             house.relay_id: RelayFacts(house.relay_id, house.account_id, self, house.protected)
             for house in self.houses.values()
         }
-        self.actuation = Actuation(relays, gateway.output_observed, gateway.output_disobeyed, 0.01)
+        self.actuation = Actuation(relays, gateway.output_observed, gateway.output_disobeyed, SwitchingRules(0.01))
         gateway.connect({LINE: self}, self.actuation, None)  # type: ignore[dict-item]
         self.desk = OrderDesk(
             Trusting(),

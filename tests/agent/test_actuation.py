@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from edge.agent.actuation import ATTEMPTS_MAX, FIRST_READ_S, PAUSE_S_MAX, Actuation, RelayFacts
+from edge.agent.actuation import ATTEMPTS_MAX, FIRST_READ_S, PAUSE_S_MAX, Actuation, RelayFacts, SwitchingRules
 from edge.bus.records import OutputResult, RelayState
 from edge.core.units import ClockQuality, ClockReading, UnixSeconds
 
@@ -29,7 +30,7 @@ class Relay:
         self.observed: list[bool] = []
         self.disobeyed: list[str] = []
         relays = {"R1": RelayFacts("R1", "A1", self, protected)}
-        self.actuation = Actuation(relays, self.on_observed, self.on_disobeyed, pause_s)
+        self.actuation = Actuation(relays, self.on_observed, self.on_disobeyed, SwitchingRules(pause_s))
 
     async def set_output(self, relay_id: str, closed: bool) -> OutputResult:
         assert relay_id == "R1"
@@ -72,6 +73,41 @@ class Relay:
         """Between the end of a command and the beginning of the next, to the half second of a round."""
         times = [at for at, _ in self.commands]
         return [round(after - before - COMMAND_S, 3) for before, after in pairwise(times)]
+
+
+class Street:
+    """Several relays that obey, and the rules they are switched by."""
+
+    def __init__(self, count: int, rules: SwitchingRules, current_a: Decimal | None = None) -> None:
+        self.commands: list[tuple[float, str, bool]] = []
+        self.delayed: list[tuple[str, str]] = []
+        self.current_a = current_a
+        relays = {f"R{n}": RelayFacts(f"R{n}", f"A{n}", self, False, 60) for n in range(count)}
+        self.actuation = Actuation(
+            relays, self.on_observed, self.on_disobeyed, rules, lambda _account: self.current_a, self.on_delayed
+        )
+        self.state = dict.fromkeys(relays, False)
+
+    async def set_output(self, relay_id: str, closed: bool) -> OutputResult:
+        self.commands.append((asyncio.get_running_loop().time(), relay_id, closed))
+        self.state[relay_id] = closed
+        return OutputResult(True, closed, None)
+
+    async def on_observed(self, account_id: str, connected: bool) -> None:
+        assert self.state["R" + account_id[1:]] is connected
+
+    async def on_disobeyed(self, account_id: str, reason: str) -> None:
+        raise AssertionError(f"{account_id}: {reason}")
+
+    async def on_delayed(self, account_id: str, current_a: str) -> None:
+        self.delayed.append((account_id, current_a))
+
+    async def rounds(self, wish: bool, seconds: float, remote: bool = False) -> None:
+        for _ in range(round(seconds / ROUND_S)):
+            for relay_id, closed in self.state.items():
+                self.actuation.on_relay(RelayState(relay_id, CLOCK, closed))
+                await self.actuation.want("A" + relay_id[1:], wish, remote)
+            await asyncio.sleep(ROUND_S)
 
 
 def no_answer(_closed: bool) -> OutputResult:
@@ -421,3 +457,56 @@ def test_a_relay_is_being_switched_until_it_was_read_back_or_given_up(virtual: R
         return seen
 
     assert virtual(scenario()) == [False, True, False, True, False]
+
+
+def test_many_closings_are_spaced_and_the_first_is_at_once(virtual: Run) -> None:
+    async def scenario() -> Street:
+        street = Street(8, SwitchingRules(closing_spacing_s=2.0))
+        await street.rounds(True, 20)
+        return street
+
+    street = virtual(scenario())
+    times = [at for at, _, _ in street.commands]
+    assert times[0] == 0.0
+    assert len(street.commands) == 8
+    assert all(after - before >= 2.0 for before, after in pairwise(times))
+
+
+def test_an_operators_cut_waits_its_share_of_the_delay_and_a_local_one_does_not(virtual: Run) -> None:
+    shares = iter([0.0, 0.25, 0.5, 0.75])
+
+    async def scenario() -> Street:
+        street = Street(4, SwitchingRules(remote_cut_delay_s_max=60.0, random_share=lambda: next(shares)))
+        await street.rounds(True, 1)
+        await street.rounds(False, 60, remote=True)
+        return street
+
+    street = virtual(scenario())
+    cuts = [(at, relay_id) for at, relay_id, closed in street.commands if not closed]
+    assert cuts == [(1.0, "R0"), (16.0, "R1"), (31.0, "R2"), (46.0, "R3")]
+
+
+def test_a_restore_in_the_delay_leaves_the_relay_alone(virtual: Run) -> None:
+    async def scenario() -> Street:
+        street = Street(1, SwitchingRules(remote_cut_delay_s_max=60.0, random_share=lambda: 0.5))
+        await street.rounds(True, 1)
+        await street.rounds(False, 20, remote=True)
+        await street.rounds(True, 60)
+        return street
+
+    assert [closed for _, _, closed in virtual(scenario()).commands] == [True]
+
+
+def test_a_relay_waits_until_it_may_break_the_current(virtual: Run) -> None:
+    async def scenario() -> Street:
+        street = Street(1, SwitchingRules(), Decimal("60.1"))
+        street.state["R0"] = True
+        await street.rounds(False, 5)
+        assert street.commands == []
+        street.current_a = Decimal(60)
+        await street.rounds(False, 5)
+        return street
+
+    street = virtual(scenario())
+    assert street.delayed == [("A0", "60.1")]
+    assert [(relay_id, closed) for _, relay_id, closed in street.commands] == [("R0", False)]

@@ -1,5 +1,6 @@
 """The newest sample of every meter, with the one before it."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -79,3 +80,21 @@ def test_implausible_value_that_was_read_twice_is_marked(metering: Metering, ver
     assert found is not None
     assert found.confirmed is confirmed
     assert (found.power_w_max, found.modulus_wh) == (20_000, 1_000_000)
+
+
+def powered(at: int, power_w: int) -> MeterSample:
+    return replace(sample("M1", at, 1000), values={"power_total": Decimal(power_w)})
+
+
+def test_time_above_a_load_limit_is_counted_while_it_lasts(metering: Metering) -> None:
+    found = []
+    for at, power_w in ((100, 3000), (110, 3001), (130, 5000), (140, 3000), (150, 3001)):
+        metering.on_sample(powered(at, power_w))
+        found.append(metering.samples({"A1"}, {"A1": 3000})[0].power_over_s)
+    assert found == [0, 0, 20, 0, 0]
+
+
+def test_without_a_limit_no_time_is_counted(metering: Metering) -> None:
+    for at in (100, 200):
+        metering.on_sample(powered(at, 10**6))
+        assert metering.samples({"A1"})[0].power_over_s == 0

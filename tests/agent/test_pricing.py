@@ -176,7 +176,6 @@ def document_of(kit: Any, version: int, valid_from: str) -> str:
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("gb-cap-2024q3", "standing charges"),
         ("za-homelight-20a-2425", "a vend cycle"),
         ("ke-domestic-2025", "bands by history"),
         ("cn-two-part", "demand"),
@@ -188,6 +187,8 @@ def test_tariff_whose_parts_an_account_here_does_not_charge_is_named_with_them(n
     assert part in fault
 
 
-@pytest.mark.parametrize("name", ["demo-street", "cn-heilongjiang", "cn-zhejiang-tou", "cn-zhejiang-ci"])
-def test_tariff_of_energy_alone_is_charged_here(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["demo-street", "cn-heilongjiang", "cn-zhejiang-tou", "cn-zhejiang-ci", "gb-cap-2024q2", "gb-cap-2024q3"]
+)
+def test_tariff_of_energy_and_standing_charges_is_charged_here(name: str) -> None:
     assert not_charged_on_site(load_preset(name)[-1]) is None

@@ -437,6 +437,9 @@ class Notice:
     receipt: JsonObject | None = None
 
 
+DEBTS = ("payment", "time_1", "time_2", "accumulated", "old")
+
+
 @dataclass
 class Account:
     """One account, kept from its records alone."""
@@ -470,12 +473,40 @@ class Account:
     led_seq: int = 0
     last_at: int | None = None
     last_register_wh: int | None = None
+    debts_nano: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DEBTS, 0))
+    standing_nano: int = 0  # standing charges since the issue
+    minimum_nano: int = 0  # of a bill, to be posted next
+    charged_to_day: dict[str, int] = field(default_factory=dict)  # by charge and name: the first day not charged
+    instalments: list[JsonObject] = field(default_factory=list)  # parts still to fall due
+    instalment: int = 1  # number of the next one
+    emergency: bool = False
+    emergency_used_nano: int = 0
+    reserved_nano: int = 0
+    purchase_orders: set[int] = field(default_factory=set)
+    trip_nano: int = 0
+    credit_mode: bool = False
 
     @property
     def live_nano(self) -> int:
         """Balance at the recorded register."""
         return self.money_nano - self.estimate_nano
 
+    @property
+    def threshold_nano(self) -> int:
+        """Below it there is no credit: the last order's trip threshold or 0, less the overdraft."""
+        return self.trip_nano - int(self.policy["overdraft_nano"])
+
+    @property
+    def cut_below_nano(self) -> int:
+        """Below it the account may be cut: never in credit mode, and selected emergency credit comes first."""
+        if self.credit_mode:
+            return -sys.maxsize
+        return self.threshold_nano - (int(self.policy["credit"]["emergency_limit_nano"]) if self.emergency else 0)
+
+
+# What comes between a freeze and the bill of its midnight, between a bill and its rounding, a payment and its result.
+MIDNIGHT_CHARGES = {"DailyChargePosted", "InstalmentDue", "MinimumBillPosted"}
+OF_A_PAYMENT = {"PaymentAllocated", "EmergencyCreditGivenBack"}
 
 # control_state and trigger: the next state. A trigger that is not here moves nothing.
 SUPPLY: Mapping[tuple[str, str], str] = {
@@ -501,6 +532,7 @@ class Books:
         self.result_bodies: dict[str, bytes] = {}
         self.cuts: list[tuple[int, str]] = []
         self.clock: JsonObject | None = None  # the newest one recorded
+        self.reversed: dict[str, int] = {}  # payment id: what was taken back of it
         self.paid: JsonObject | None = None  # a payment whose result must be the next record
         self.record: Record | None = None
         self.tariffs: set[str] = set()
@@ -543,14 +575,14 @@ class Books:
         kind = event["type"]
         stream, handler = HANDLERS.get(kind, (record.stream, Books.never_here))
         self.expect("the stream", record.stream, stream)
-        if self.paid is not None and kind != "OrderApplied":
+        if self.paid is not None and kind != "OrderApplied" and kind not in OF_A_PAYMENT:
             self.complain("comes between a payment and its result")
             self.paid = None
         account = self.accounts.get(event.get("account", ""))
         if account is not None and record.stream == "led":
             account.led_seq, account.last_at = record.seq, event["at"]
             account.last_register_wh = event.get("register_wh", account.last_register_wh)
-            if account.due is not None and account.due[0] != kind:
+            if account.due is not None and account.due[0] != kind and kind not in MIDNIGHT_CHARGES:
                 self.complain(f"comes where {account.due[0]} of {account.name} was due")
                 account.due = None
             if "posting_nano" in event:
@@ -601,9 +633,178 @@ class Books:
         self.expect("a refusal as duplicate", event["reason"] == "duplicate", known)
 
     def payment_reversed(self, event: JsonObject) -> None:
-        account, amount_nano = self.payments[event["payment_id"]]
+        payment_id = event["payment_id"]
+        account, amount_nano = self.payments[payment_id]
         self.expect("account", event["account"], account)
-        self.expect("a reversal of at most the payment", -amount_nano <= event["posting_nano"] < 0, True)
+        left_nano = amount_nano - self.reversed.get(payment_id, 0)
+        self.expect("a reversal of at most the payment", -left_nano <= event["posting_nano"] < 0, True)
+        self.reversed[payment_id] = self.reversed.get(payment_id, 0) - event["posting_nano"]
+
+    # --- credits and debts ---
+
+    def payment_allocated(self, event: JsonObject) -> None:
+        """Parts add up to the payment, none pays more than is owed, and what is owed first is paid first."""
+        account, amount_nano = self.accounts[event["account"]], event["amount_nano"]
+        self.expect("the payment", self.payments[event["payment_id"]], (account.name, amount_nano))
+        if self.paid is not None:
+            self.expect("the payment before", event["payment_id"], self.paid["payment_id"])
+        debts = [("payment", "payment_debt_nano"), ("accumulated", "accumulated_debt_nano"), ("old", "old_debt_nano")]
+        rest_nano = amount_nano
+        for debt, part in debts:
+            owed_nano = account.debts_nano[debt]
+            self.expect(f"{part} within what is owed and left", 0 <= event[part] <= min(owed_nano, rest_nano), True)
+            if debt == "accumulated":
+                self.expect("accumulated_debt_nano", event[part], min(owed_nano, rest_nano))
+            account.debts_nano[debt] -= event[part]
+            rest_nano -= event[part]
+        share = account.policy["credit"]["old_debt_share"]
+        self.expect("old debt within its share", event["old_debt_nano"] <= amount_nano * share // 10_000, True)
+        credit = [event[part] for part in ("below_threshold_nano", "emergency_nano", "token_nano")]
+        self.expect("parts to the balance", (min(credit) >= 0, sum(credit)), (True, rest_nano))
+        self.expect("posting_nano", event["posting_nano"], rest_nano - amount_nano)
+        self.expect("emergency credit that is repaid", account.emergency or event["emergency_nano"] == 0, True)
+        account.emergency_used_nano = event["emergency_used_nano"]
+
+    def allocation_reversed(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        self.expect("a reversal before it", event["payment_id"] in self.reversed, True)
+        again_nano = 0
+        for debt, part in (
+            ("payment", "payment_debt_nano"), ("accumulated", "accumulated_debt_nano"), ("old", "old_debt_nano")
+        ):  # fmt: skip
+            self.expect(f"{part} of at least 0", event[part] >= 0, True)
+            account.debts_nano[debt] += event[part]
+            again_nano += event[part]
+        self.expect("posting_nano", event["posting_nano"], again_nano)
+
+    def debt_set(self, event: JsonObject) -> None:
+        account, debt = self.accounts[event["account"]], event["debt"]
+        account.debts_nano[debt] += event["change_nano"]
+        self.expect(f"the debt {debt}", event["amount_nano"], account.debts_nano[debt])
+
+    def instalments_agreed(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        self.expect("no plan before it", account.instalments, [])
+        total_nano = sum(part["amount_nano"] for part in event["parts"])
+        self.expect("a plan within the old debt", 0 < total_nano <= account.debts_nano["old"], True)
+        account.instalments, account.instalment = list(event["parts"]), 1
+
+    def instalment_due(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        part = account.instalments.pop(0)
+        self.expect("number", event["number"], account.instalment)
+        self.expect("due_day", event["due_day"], part["due_day"])
+        self.expect("due by then", event["due_day"] <= self.local_day(event["at"]), True)
+        self.expect("change_nano", event["change_nano"], min(part["amount_nano"], account.debts_nano["old"]))
+        account.instalment += 1
+        account.debts_nano["old"] -= event["change_nano"]
+        account.debts_nano["accumulated"] += event["change_nano"]
+
+    def daily_charge_posted(self, event: JsonObject) -> None:
+        """Each charge once for each day; what is not taken from the money is owed as accumulated debt."""
+        account, charge = self.accounts[event["account"]], event["charge"]
+        key, end_day = f"{charge}/{event['name']}", self.local_day(event["at"])
+        self.expect("the midnight", event["at"], account.frozen_at)
+        first_day = event["first_day"]
+        self.expect("days not charged before", account.charged_to_day.get(key, first_day) <= first_day < end_day, True)
+        account.charged_to_day[key] = end_day
+        self.expect("count", 1 <= event["count"] <= end_day - first_day, True)
+        amount_nano, accumulated_nano = event["amount_nano"], event["accumulated_nano"]
+        self.expect("parts of the charge", 0 <= accumulated_nano <= amount_nano, True)
+        self.expect("posting_nano", event["posting_nano"], accumulated_nano - amount_nano)
+        account.debts_nano["accumulated"] += accumulated_nano
+        if charge in DEBTS:
+            self.expect(f"{charge} within what is owed", amount_nano <= account.debts_nano[charge], True)
+            account.debts_nano[charge] -= amount_nano
+        else:
+            self.expect("charge", charge, "standing")
+            account.standing_nano += amount_nano
+        account.frozen_live_nano = account.live_nano
+
+    def minimum_bill_posted(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        self.expect("the minimum of the bill before", event["posting_nano"], -account.minimum_nano)
+        account.minimum_nano = 0
+
+    def emergency_selected(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        terms = account.policy["credit"]
+        self.expect("limit_nano", event["limit_nano"], terms["emergency_limit_nano"])
+        self.expect_figures(event, account)
+        offered = account.live_nano < terms["emergency_threshold_nano"] and not account.emergency
+        self.expect("emergency credit that is offered", offered and event["limit_nano"] > 0, True)
+        account.emergency = True
+
+    def emergency_drawn(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        self.expect_figures(event, account)
+        self.expect("change_nano", event["change_nano"], event["used_nano"] - account.emergency_used_nano)
+        limit_nano = account.policy["credit"]["emergency_limit_nano"] if account.emergency else 0
+        self.expect("used_nano within the limit", 0 <= event["used_nano"] <= limit_nano, True)
+        account.emergency_used_nano = event["used_nano"]
+
+    def emergency_given_back(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        reached = event["live_balance_nano"] >= account.policy["credit"]["emergency_threshold_nano"]
+        self.expect("a balance at the emergency threshold", account.emergency and reached, True)
+        self.expect("a balance within the account", event["live_balance_nano"] <= account.live_nano, True)
+        account.emergency, account.emergency_used_nano = False, 0
+
+    def purchase_order_applied(self, event: JsonObject) -> None:
+        account, number = self.accounts[event["account"]], event["number"]
+        if number in account.purchase_orders:
+            self.complain(f"purchase order {number} is applied a second time")
+        account.purchase_orders.add(number)
+        self.expect_figures(event, account)
+        self.expect("unit", event["unit"], account.policy["credit"]["unit"])
+        account.trip_nano = account.trip_nano if event["trip_nano"] is None else event["trip_nano"]
+        if event["operation"] == "append":
+            self.expect("posting_nano", event["posting_nano"], event["value_nano"])
+        else:
+            self.expect("what is left", account.live_nano, event["value_nano"])
+
+    def tenant_changed(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        former = {
+            "payment": event["former_payment_debt_nano"],
+            "time_1": event["former_time_1_nano"],
+            "time_2": event["former_time_2_nano"],
+            "accumulated": event["former_accumulated_nano"],
+            "old": event["former_old_debt_nano"],
+        }
+        self.expect("the former tenant's debts", former, account.debts_nano)
+        self.expect("his balance", event["former_balance_nano"], account.money_nano - event["posting_nano"])
+        self.expect("his reserved credit", event["former_reserved_nano"], account.reserved_nano)
+        self.expect("register_wh", event["register_wh"], account.recorded_wh)
+        self.expect("a last bill", account.estimate_nano, 0)
+        account.debts_nano, account.instalments = dict.fromkeys(DEBTS, 0), []
+        account.reserved_nano = account.standing_nano = account.emergency_used_nano = 0
+        account.emergency, account.mean, account.episode, account.trip_nano = False, None, None, 0
+        account.position.energy_wh = [0]
+        account.issue_at, account.issue_wh = event["register_at"], event["register_wh"]
+
+    def payment_mode_changed(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        self.see_clock(event["clock"])
+        self.expect_figures(event, account)
+        account.emergency, account.emergency_used_nano, account.episode = False, 0, None
+        account.credit_mode = event["mode"] == "credit"
+
+    def correction_posted(self, event: JsonObject) -> None:
+        self.expect("two signatures", len(set(event["signed_by"])) > 1 and "" not in event["signed_by"], True)
+        self.expect("a correction that names a record", bool(event["reference"] and event["posting_nano"]), True)
+
+    def reserved_credit_moved(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        account.reserved_nano += event["change_nano"]
+        self.expect(
+            "reserved_nano", (event["reserved_nano"], account.reserved_nano >= 0), (account.reserved_nano, True)
+        )
+        self.expect("posting_nano", event["posting_nano"], -event["change_nano"])
+
+    def local_day(self, at: int) -> int:
+        """Days from 1970-01-01 to the local date at an instant."""
+        return datetime.fromtimestamp(at, self.zone).toordinal() - datetime(1970, 1, 1).toordinal()
 
     def order_answered(self, event: JsonObject) -> None:
         cid = event["cid"]
@@ -715,9 +916,14 @@ class Books:
         self.expect("register_to_wh", event["register_to_wh"], account.recorded_wh)
         self.expect("days", event["days"], max(1, (at - account.issue_at) // SECONDS_PER_DAY))
         self.expect("estimate_nano", event["estimate_nano"], 0)
-        bill_minor = half_away(Fraction(amount_nano, self.minor_nano))
+        minimum_nano = event.get("minimum_nano", 0)
+        self.expect("standing_nano", event.get("standing_nano", 0), account.standing_nano)
+        self.expect("minimum_nano of at least 0", minimum_nano >= 0, True)
+        total_nano = amount_nano + account.standing_nano + minimum_nano
+        bill_minor = half_away(Fraction(total_nano, self.minor_nano))
         self.expect("bill_minor", event["bill_minor"], bill_minor)
-        rounding_nano = amount_nano - bill_minor * self.minor_nano
+        rounding_nano = total_nano - bill_minor * self.minor_nano
+        account.minimum_nano, account.standing_nano = minimum_nano, 0
         account.due = ("RoundingPosted", rounding_nano) if rounding_nano else None
         account.mean = (event["energy_wh"], event["days"])
         account.issue_at, account.issue_wh, account.uncharged_wh = at, account.recorded_wh, 0
@@ -751,7 +957,7 @@ class Books:
 
     def notice_raised(self, event: JsonObject) -> None:
         account, number = self.accounts[event["account"]], event["number"]
-        threshold_nano = -account.policy["overdraft_nano"]
+        threshold_nano = account.threshold_nano
         self.expect_figures(event, account)
         register = (event["register_at"], event["register_wh"])
         self.expect("the register", register, (account.recorded_at, account.recorded_wh))
@@ -799,7 +1005,7 @@ class Books:
         restored = 2 in (account.episode or {})
         self.expect("an episode to close", account.episode is not None, True)
         self.expect("reason", event["reason"], "balance_restored" if restored else "reserve_restored")
-        self.expect("a balance that closes it", -account.policy["overdraft_nano"] <= event["live_balance_nano"], True)
+        self.expect("a balance that closes it", account.threshold_nano <= event["live_balance_nano"], True)
         self.expect("a balance within the account", event["live_balance_nano"] <= account.live_nano, True)
         account.episode = None
 
@@ -851,7 +1057,7 @@ class Books:
         elif trigger == "local_reconnect":
             self.expect("a local reason that stands", account.local_reason, None)
             self.expect("local_reason", event["local_reason"], None)
-            self.expect("a balance to reconnect on", event["live_balance_nano"] >= 0, True)
+            self.expect("a balance to reconnect on", event["live_balance_nano"] >= account.cut_below_nano, True)
             self.expect("a balance within the account", event["live_balance_nano"] <= account.live_nano, True)
             self.expect("a register that goes on", event["register_wh"] >= account.recorded_wh, True)
         elif account.protected:
@@ -864,7 +1070,7 @@ class Books:
         if account.protected or account.keep_supply or account.hold:
             self.complain(f"{account.name} is cut although it is protected, kept or on hold")
         self.expect_figures(event, account)
-        self.expect("a balance to cut on", account.live_nano < -policy["overdraft_nano"], True)
+        self.expect("a balance to cut on", account.live_nano < account.cut_below_nano, True)
         self.expect("register_wh", event["register_wh"], account.recorded_wh)
         fresh = 0 <= at - account.recorded_at <= policy["cut_reading_age_s_max"]
         self.expect("a reading just before the cut", fresh, True)
@@ -882,7 +1088,7 @@ class Books:
     def local_reason_cleared(self, event: JsonObject) -> None:
         account = self.accounts[event["account"]]
         self.expect("a local reason to clear", account.local_reason is not None, True)
-        self.expect("a balance that clears it", event["live_balance_nano"] >= -account.policy["overdraft_nano"], True)
+        self.expect("a balance that clears it", event["live_balance_nano"] >= account.cut_below_nano, True)
         self.expect("a balance within the account", event["live_balance_nano"] <= account.live_nano, True)
         account.local_reason = None
 
@@ -935,6 +1141,22 @@ HANDLERS: Mapping[str, tuple[str, Any]] = {
     "OrderRefused": ("res", Books.order_answered),
     "OutputStateObserved": ("evt", Books.output_state_observed),
     "ConditionNoted": ("evt", Books.noted),
+    "PaymentAllocated": ("led", Books.payment_allocated),
+    "AllocationReversed": ("led", Books.allocation_reversed),
+    "DebtSet": ("led", Books.debt_set),
+    "InstalmentsAgreed": ("led", Books.instalments_agreed),
+    "InstalmentDue": ("led", Books.instalment_due),
+    "DailyChargePosted": ("led", Books.daily_charge_posted),
+    "MinimumBillPosted": ("led", Books.minimum_bill_posted),
+    "EmergencyCreditSelected": ("led", Books.emergency_selected),
+    "EmergencyCreditDrawn": ("led", Books.emergency_drawn),
+    "EmergencyCreditGivenBack": ("led", Books.emergency_given_back),
+    "PurchaseOrderApplied": ("led", Books.purchase_order_applied),
+    "TenantChanged": ("led", Books.tenant_changed),
+    "PaymentModeChanged": ("led", Books.payment_mode_changed),
+    "CorrectionPosted": ("led", Books.correction_posted),
+    "ReservedCreditMoved": ("led", Books.reserved_credit_moved),
+    "RequestRefused": ("evt", Books.noted),
 }
 
 

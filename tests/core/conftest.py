@@ -60,6 +60,7 @@ def rating_of(*documents: dict[str, Any]) -> Rating:
         valid_from={key: midnight_of(zone, tariff.first_day) for key, tariff in zip(keys, tariffs, strict=True)},
         zone=zone,
         minor_nano=10_000_000,
+        terms={key: tariff.terms for key, tariff in zip(keys, tariffs, strict=True)},
     )
 
 

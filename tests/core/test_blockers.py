@@ -8,13 +8,24 @@ import pytest
 from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.account import Hold
-from edge.core.blockers import BLOCKERS
+from edge.core.blockers import BLOCKERS, CutFacts, cut_blockers
 from edge.core.calendar import daily_windows
+from edge.core.credit_terms import CreditTerms, PaymentMode
+from edge.core.emergency import EmergencyCredit
 from edge.core.policy import LegalProfile, OfflinePolicy, Policy
+from edge.core.supply_hold import SupplyHold, SupplyHoldKind
 from edge.core.units import ClockQuality, MoneyNano, UnixSeconds, WattHours
 
 NANO = 1_000_000_000
 DUE = "2024-04-16T08:00"
+HELD_UNTIL = 1_713_400_000  # two days after
+HOLDS = {
+    SupplyHoldKind.OPERATOR: "order 4711",
+    SupplyHoldKind.IMPORTANT_CUSTOMER: "list 3",
+    SupplyHoldKind.DISPUTE: "case 9",
+    SupplyHoldKind.WEATHER: "typhoon",
+    SupplyHoldKind.CONTACT_UNVERIFIED: "no telephone",
+}
 
 
 @pytest.fixture
@@ -51,8 +62,16 @@ def stand(site: Any, at: Any, code: str) -> None:
     match code:
         case "keep_supply":
             change(site, keep_supply=True)
-        case "operator_hold":
-            change(site, operator_hold="dispute 4711")
+        case "policy_not_valid":
+            change_policy(site, signed_by="")
+        case "credit_mode":
+            change(site, mode=PaymentMode.CREDIT)
+        case "mode_changed":
+            change(site, mode_clock=site.clock(at(DUE) - 3600))
+        case "emergency_credit":
+            terms = CreditTerms(emergency_limit_nano=MoneyNano(10 * NANO), emergency_threshold_nano=MoneyNano(NANO))
+            change_policy(site, credit=terms)
+            change(site, emergency=EmergencyCredit(invoked=True))
         case "minimum_debt":
             change_policy(site, minimum_debt_nano=MoneyNano(11 * NANO))
         case "batch_limit":
@@ -60,11 +79,24 @@ def stand(site: Any, at: Any, code: str) -> None:
         case "cloud_out_of_reach":
             change_policy(site, offline=OfflinePolicy.KEEP)
             site.cloud_silent_s = 1
+        case _:
+            kind = SupplyHoldKind(code)
+            until = UnixSeconds(HELD_UNTIL) if kind is SupplyHoldKind.WEATHER else None
+            hold = SupplyHold(kind, HOLDS[kind], until)
+            site.do(cmd.SetSupplyHold(site.clock(at(DUE) - 60), "", hold, stands=True))
 
 
 EVIDENCE: dict[str, dict[str, object]] = {
     "keep_supply": {},
-    "operator_hold": {"reference": "dispute 4711"},
+    "operator_hold": {"reference": "order 4711"},
+    "important_customer": {"reference": "list 3"},
+    "dispute": {"reference": "case 9"},
+    "weather_hold": {"reference": "typhoon", "until": HELD_UNTIL},
+    "contact_unverified": {"reference": "no telephone"},
+    "policy_not_valid": {"policy": "normal@1"},
+    "credit_mode": {},
+    "mode_changed": {"passed_s": 3600, "grace_s": 72 * 3600},
+    "emergency_credit": {"left_nano": 0},
     "minimum_debt": {"debt_nano": 10 * NANO, "debt_nano_min": 11 * NANO},
     "batch_limit": {"cuts": 1, "cuts_max": 1},
     "cloud_out_of_reach": {"silent_s": 1, "silent_s_max": 0},
@@ -78,6 +110,7 @@ ELSEWHERE = {
     "clock_not_trusted",
     "notice_not_delivered",
     "window_closed",
+    "friendly_period",
 }
 
 
@@ -177,3 +210,58 @@ def test_one_cut_an_hour_on_a_small_site_and_the_next_one_after_it(due: Any, at:
     due.state = replace(due.state, local_cuts=(UnixSeconds(at(DUE)),))
     assert cut_events(due.round(at(DUE) + 3599, 0)) == []
     assert cut_events(due.round(at(DUE) + 3600, 0))
+
+
+@pytest.mark.parametrize("kind", list(SupplyHoldKind))
+def test_a_lifted_hold_lets_the_cut_happen(due: Any, at: Any, kind: SupplyHoldKind) -> None:
+    hold = SupplyHold(kind, "case 9")
+    for stands in (True, False):
+        due.do(cmd.SetSupplyHold(due.clock(at(DUE) - 60), "A01", hold, stands))
+    assert cut_events(due.round(at(DUE), 0))
+
+
+def test_a_hold_ends_at_its_end_but_not_by_a_clock_nobody_vouches_for(due: Any, at: Any) -> None:
+    hold = SupplyHold(SupplyHoldKind.WEATHER, "typhoon", UnixSeconds(at(DUE) + 3600))
+    due.do(cmd.SetSupplyHold(due.clock(at(DUE) - 60), "", hold, stands=True))
+    assert not hold.stands(due.clock(at(DUE) + 3600))
+    due.quality = ClockQuality.FLOOR
+    assert hold.stands(due.clock(at(DUE) + 3600))
+    due.quality = ClockQuality.NTP
+    assert cut_events(due.round(at(DUE) + 3599, 0)) == []
+    assert cut_events(due.round(at(DUE) + 3600, 0))
+
+
+def test_a_hold_set_twice_is_one_record_and_is_answered_each_time(due: Any, at: Any) -> None:
+    hold = SupplyHold(SupplyHoldKind.DISPUTE, "case 9")
+    first = due.do(cmd.SetSupplyHold(due.clock(at(DUE) - 60), "A01", hold, stands=True, cid="C1"))
+    second = due.do(cmd.SetSupplyHold(due.clock(at(DUE) - 50), "A01", hold, stands=True, cid="C2"))
+    assert [type(event).__name__ for event in first] == ["SupplyHoldChanged", "OrderApplied"]
+    assert [type(event).__name__ for event in second] == ["OrderApplied"]
+    again = cmd.SetSupplyHold(due.clock(at(DUE) - 40), "A01", hold, stands=False, cid="C2")
+    assert due.do(again) == []  # answered already
+    unknown = due.do(cmd.SetSupplyHold(due.clock(at(DUE) - 40), "A99", hold, stands=True, cid="C3"))
+    assert [(event.reason, event.order_type) for event in unknown] == [("unknown_account", "supply_hold")]
+
+
+def test_nobody_is_cut_under_a_policy_past_its_end(due: Any, at: Any) -> None:
+    change_policy(due, valid_until=UnixSeconds(at(DUE)))
+    events = due.round(at(DUE), 0)
+    assert cut_events(events) == []
+    (deferred,) = [event for event in events if isinstance(event, ev.CutDeferred)]
+    assert deferred.blockers == (("policy_not_valid", {"policy": "normal@1", "valid_until": at(DUE)}),)
+
+
+def test_in_friendly_hours_nobody_is_cut_and_their_end_cuts_at_once(due: Any, at: Any) -> None:
+    change_policy(due, friendly_windows=daily_windows([("08:00", "09:00"), ("20:00", "07:00")]))
+    assert cut_events(due.round(at(DUE), 0)) == []
+    assert cut_events(due.round(at("2024-04-16T08:59:59"), 0)) == []
+    assert cut_events(due.round(at("2024-04-16T09:00"), 0))
+    codes = [code for code, ask in BLOCKERS if code == "friendly_period"]
+    assert codes == ["friendly_period"]
+
+
+def test_friendly_hours_stand_against_a_cut_by_themselves_too(due: Any, at: Any) -> None:
+    change_policy(due, friendly_windows=daily_windows([("08:00", "09:00")]))
+    facts = CutFacts(due.clock(at(DUE)), due.rating.zone, MoneyNano(-10 * NANO), UnixSeconds(at(DUE)), None, 0, 1)
+    (blocker,) = cut_blockers(due.state.accounts["A01"], facts)
+    assert (blocker.code, blocker.evidence) == ("friendly_period", {"ends_at": at("2024-04-16T09:00")})

@@ -56,8 +56,8 @@ class Store:
     def tamper(self, *statements: str) -> None:
         """What somebody else does to the file, with the guards taken away."""
         with closing(sqlite3.connect(self.path, isolation_level=None)) as foreign:
-            foreign.execute("DROP TRIGGER IF EXISTS record_is_not_updated")
-            foreign.execute("DROP TRIGGER IF EXISTS record_is_not_deleted")
+            for (name,) in foreign.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+                foreign.execute(f"DROP TRIGGER {name}")
             for statement in statements:
                 foreign.execute(statement)
             foreign.execute("PRAGMA journal_mode=DELETE")  # all of it in the one file

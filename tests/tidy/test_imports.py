@@ -25,6 +25,8 @@ TABLE: dict[str, tuple[str, ...]] = {
     "edge.meters": ("edge.core", "edge.meters"),
     "edge.bus": ("edge.core", "edge.meters", "edge.ports", "edge.bus"),
     "edge.store": ("edge.core", "edge.ports", "edge.store"),
+    # Commands for a stopped store: they bring the hash of the wire and the anchor's file along.
+    "edge.store.commands": ("edge.core", "edge.ports", "edge.store", "edge.zone", "cloud_sync.wire", "hw.file_anchor"),
     "edge.agent": (
         "edge.core",
         "edge.meters",
@@ -38,10 +40,14 @@ TABLE: dict[str, tuple[str, ...]] = {
     # The core reads no zone files: this makes its table of offsets.
     "edge.zone": ("edge.core",),
     # Tariff documents, bills and their commands: no part of the running agent.
+    "edge.policies": ("edge.core", "edge.policies"),
     "edge.tariffs": ("edge.core", "edge.zone", "native", "edge.tariffs"),
+    # The schemes of typed tokens with their keys, and their commands. The agent gets what they decode.
+    "edge.tokens": ("edge.core", "edge.tokens"),
     "edge.config": ("edge.core", "edge.meters", "edge.ports", "edge.config"),
     "edge.bootstrap": (*EVERYTHING, "-hw.sim", "-build"),
     "edge.cli": (*EVERYTHING, "-build"),
+    "edge.recover": ("edge", "native"),
     "native": ("native",),
     # Compares the kernel with its reference and with others: run by build.py, installed nowhere.
     "native.bench": ("native", "edge.core"),
@@ -58,6 +64,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "edge.core": (),
     "edge.meters": (),
     "edge.ports": (),
+    "edge.tokens": ("msgspec", "openpaygo"),
     "native": ("cffi", "setuptools"),
     "native.bench": ("numpy", "PySAM"),
 }

@@ -1,0 +1,441 @@
+"""A store put back, lost or foreign: noticed at the start, before any charge and any switch (SECURITY R8).
+
+The real agent on real files, with a meter whose relay is its own, and which counts what it is asked.
+"""
+
+import asyncio
+import shutil
+import struct
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from cloud_sync import orders
+from cloud_sync.keys import KeyRing, Role, Signer, generate_keys
+from cloud_sync.wire import CONTRACT_VERSION, Order, record_hash
+from edge.bootstrap import Prepared, RecoverRefused, _Checks, open_journal, prepare, recover, run_gateway
+from edge.bus.frame import crc16
+from edge.config import read_config
+from edge.core.events import Event
+from edge.core.units import ClockQuality, ClockReading, UnixSeconds
+from edge.ports import BytePort
+from edge.store.event_log import JournalEventLog
+from edge.store.site_book import AccountEntry, MeterEntry, RelayEntry, Site, SiteBook, write_site_book
+from hw.file_anchor import FileAnchor
+
+GATEWAY = "gw-1"
+START_AT = 1_772_380_800
+SECONDS_PER_REAL_SECOND = 3600
+TARIFF = Path(__file__).resolve().parents[2] / "edge" / "tariffs" / "demo-street.json"
+CONFIG = """
+[gateway]
+id = "gw-1"
+data_dir = "data"
+tariffs = ["tariff.json"]
+
+[accounting]
+round_interval_ms = 20
+
+[[lines]]
+id = "line-1"
+address = "rtu+tcp://127.0.0.1:1"
+drain_silence_ms = 20
+poll_interval_ms = 10
+"""
+READS = (1, 2, 3, 4)
+
+
+class Meter:
+    """A meter with a relay on channel 0 of a board; both on one line. Opens as a port."""
+
+    def __init__(self) -> None:
+        self.import_kwh = 100.0
+        self.asked: list[int] = []  # function codes
+        self.closed = True
+
+    async def __call__(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> BytePort:
+        meter = self
+
+        class Port:
+            def write(self, data: bytes) -> None:
+                answer = meter.answer(data)
+                asyncio.get_running_loop().call_soon(on_bytes, answer + crc16(answer).to_bytes(2, "little"))
+
+            def close(self) -> None:
+                pass
+
+        return Port()
+
+    def answer(self, request: bytes) -> bytes:
+        unit, function = request[:2]
+        self.asked.append(function)
+        address, count = struct.unpack(">HH", request[2:6])
+        if function in (1, 2):
+            return bytes((unit, function, 1, int(self.closed)))
+        if function in (3, 4):
+            cells = b"".join(self.cell(address + at) for at in range(count))
+            return bytes((unit, function, len(cells))) + cells
+        self.closed = count == 0xFF00
+        return request[:6]
+
+    def cell(self, address: int) -> bytes:
+        value = struct.pack(">f", self.import_kwh) if address in (0x48, 0x49) else struct.pack(">f", 1.0)
+        return value[:2] if address % 2 == 0 else value[2:]
+
+
+class FastClock:
+    """An hour a second, and time enough between two lives."""
+
+    def __init__(self, at: int, boot_id: str) -> None:
+        self._at, self._boot_id, self._started = at, boot_id, time.monotonic()
+
+    def read(self) -> ClockReading:
+        elapsed = time.monotonic() - self._started
+        at = UnixSeconds(self._at + int(elapsed * SECONDS_PER_REAL_SECOND))
+        return ClockReading(at, int(elapsed * SECONDS_PER_REAL_SECOND * 1000), self._boot_id, ClockQuality.NTP)
+
+
+class Site1:
+    """The files of one gateway, and its lives."""
+
+    def __init__(self, folder: Path, ring: KeyRing | None) -> None:
+        self.folder, self.ring = folder, ring
+        self.meter = Meter()
+        self.lives = 0
+        self.told: list[str] = []
+        (folder / "tariff.json").write_text(TARIFF.read_text("utf-8"), "utf-8")
+        meter = MeterEntry("M01", "line-1", 1, "eastron_sdm120", relay_id="R01")
+        relay = RelayEntry("R01", "line-1", 9, "relay_board_8ch", 0)
+        account = AccountEntry("A01", "M01", "demo-street@1")
+        write_site_book(folder / "site.json", SiteBook(Site("Asia/Shanghai", "CNY"), (meter,), (relay,), (account,)))
+        (folder / "gateway.toml").write_text(CONFIG, "utf-8")
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def prepared(self) -> Prepared:
+        prepared = prepare(read_config(self.folder / "gateway.toml"))
+        return replace(prepared, openers={"line-1": self.meter}, ring=self.ring)
+
+    def live(self, until: Callable[[Any], bool] | None = None, rounds: int = 5) -> list[Any]:
+        """Runs the agent until something is in its snapshot, or for some rounds. Returns the snapshots."""
+        self.told = []
+        return asyncio.run(self._live(until, rounds))
+
+    def _hear(self, events: Sequence[Event]) -> None:
+        self.told.extend(type(event).__name__ for event in events)
+
+    def types(self) -> list[str]:
+        """Classes of the events since the agent was started."""
+        return self.told
+
+    async def _live(self, until: Callable[[Any], bool] | None, rounds: int) -> list[Any]:
+        stop, seen = asyncio.Event(), []
+        self.lives += 1
+        clock = FastClock(START_AT + self.lives * 86_400, f"boot-{self.lives}")
+        running = asyncio.ensure_future(run_gateway(self.prepared(), clock, stop, self._hear))
+        try:
+            async with asyncio.timeout(30):
+                while True:
+                    snapshot = await self._status(running)
+                    if snapshot is not None:
+                        seen.append(snapshot)
+                        if until(snapshot) if until is not None else snapshot["version"] >= rounds:
+                            break
+        finally:
+            stop.set()
+            await running
+        return seen
+
+    async def _status(self, running: "asyncio.Future[None]") -> Any:
+        """What the local socket says."""
+        await asyncio.sleep(0.01)
+        assert not running.done(), running.exception()
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(self.data / "agent.sock"))
+        except OSError:
+            return None
+        writer.write(b'{"do": "status"}\n')
+        answer = msgspec.json.decode(await reader.readline())
+        writer.close()
+        return answer["status"]
+
+    def records(self) -> list[tuple[str, int, int, str]]:
+        """(stream, epoch, seq, body) of the journal as it lies there."""
+        journal = open_journal(self.prepared())
+        try:
+            return [(r.stream, r.epoch, r.seq, r.body.decode()) for r in journal.replay()]
+        finally:
+            journal._connection.close()
+
+    def keep(self) -> None:
+        shutil.copyfile(self.data / "journal.db", self.folder / "kept.db")
+
+    def put_back(self) -> None:
+        shutil.copyfile(self.folder / "kept.db", self.data / "journal.db")
+
+
+def opened(snapshot: Any) -> bool:
+    return bool(snapshot["accounts"]) and snapshot["accounts"][0]["reading_at"] is not None
+
+
+@pytest.fixture(scope="module")
+def signers() -> tuple[KeyRing, Any]:
+    return generate_keys()
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory, signers: tuple[KeyRing, Any]) -> Site1:
+    """A gateway that ran twice, with a night between; `kept.db` is its journal after the first time."""
+    site = Site1(tmp_path_factory.mktemp("lived"), signers[0])
+    site.live(opened)
+    site.keep()
+    site.meter.import_kwh += 3.0
+    site.live(lambda snapshot: opened(snapshot) and "RegisterFrozen" in site.types())
+    return site
+
+
+@pytest.fixture
+def site(tmp_path: Path, lived: Site1) -> Site1:
+    """A copy of it, to be spoilt."""
+    site = Site1(tmp_path, lived.ring)
+    site.lives, site.meter.import_kwh = lived.lives, lived.meter.import_kwh
+    shutil.copytree(lived.data, site.data)
+    shutil.copyfile(lived.folder / "kept.db", site.folder / "kept.db")
+    return site
+
+
+def permit(signers: tuple[KeyRing, Any], epoch: Any = 2, cid: str = "c-1", **changes: Any) -> bytes:
+    """A signed order to open an epoch."""
+    role = changes.pop("role", Role.OPS)
+    signer: Signer = signers[1][role]
+    order = Order(
+        v=CONTRACT_VERSION,
+        cid=cid,
+        gw=changes.pop("gw", GATEWAY),
+        meter="",
+        type=changes.pop("type", "resync"),
+        args={"epoch": epoch},
+        nbf=0,
+        kid=signer.kid,
+        **changes,
+    )
+    return orders.sign_order(order, signer)
+
+
+def test_newest_store_starts_without_a_word(site: Site1) -> None:
+    last = site.live(opened)[-1]
+    assert last["recovery"] is None
+    assert last["version"] >= 1
+    assert FileAnchor(site.data / "anchor.json").read().boots >= 3  # type: ignore[union-attr]
+
+
+def test_store_put_back_is_noticed_and_nothing_is_charged_or_switched(site: Site1) -> None:
+    site.put_back()
+    before = [record for record in site.records() if record[0] != "evt"]
+    anchor = (site.data / "anchor.json").read_bytes()
+    site.meter.asked.clear()
+    site.meter.import_kwh += 50.0
+    seen = site.live(rounds=20)
+    assert {snapshot["recovery"]["reason"] for snapshot in seen} == {"journal_behind"}
+    assert seen[-1]["recovery"]["epoch_min"] == 2
+    assert set(site.meter.asked) <= set(READS)  # read, and never told anything
+    assert 4 in site.meter.asked
+    assert site.meter.closed
+    assert [record for record in site.records() if record[0] != "evt"] == before
+    assert any('"recovery"' in body and "journal_behind" in body for _, _, _, body in site.records())
+    assert (site.data / "anchor.json").read_bytes() == anchor
+
+
+def test_recovery_outlives_a_new_start_and_the_right_store_ends_it(site: Site1) -> None:
+    shutil.copyfile(site.data / "journal.db", site.folder / "newest.db")
+    site.put_back()
+    for _ in range(2):
+        assert site.live(rounds=2)[-1]["recovery"]["reason"] == "journal_behind"
+    shutil.copyfile(site.folder / "newest.db", site.data / "journal.db")
+    assert site.live(opened)[-1]["recovery"] is None
+
+
+def test_store_that_went_on_by_itself_is_another_history(site: Site1, tmp_path: Path) -> None:
+    (tmp_path / "twin").mkdir()
+    twin = Site1(tmp_path / "twin", site.ring)
+    twin.lives = 7
+    twin.data.mkdir()
+    shutil.copyfile(site.folder / "kept.db", twin.data / "journal.db")
+    shutil.copyfile(site.data / "anchor.json", twin.data / "anchor.json")
+    asyncio.run(_write_many(twin.data / "journal.db"))
+    assert twin.live(rounds=2)[-1]["recovery"]["reason"] == "other_history"
+
+
+async def _write_many(path: Path) -> None:
+    from edge.store.journal import SqliteJournal
+
+    journal = SqliteJournal.open(path, GATEWAY, record_hash)
+    await journal.append([("evt", b'{"type":"ConditionNoted","at":1,"condition":"x","account":"","detail":""}')] * 500)
+    await journal.close()
+
+
+def lose_journal(site: Site1) -> None:
+    (site.data / "journal.db").unlink()
+
+
+def lose_anchor(site: Site1) -> None:
+    (site.data / "anchor.json").unlink()
+
+
+def spoil_anchor(site: Site1) -> None:
+    text = (site.data / "anchor.json").read_text("utf-8")
+    (site.data / "anchor.json").write_text(text.replace('"boots": ', '"boots": 1'), "utf-8")
+
+
+def swap_anchor(site: Site1) -> None:
+    anchor = FileAnchor(site.data / "anchor.json")
+    state = anchor.read()
+    assert state is not None
+    anchor.write(replace(state, gateway_id="gw-2"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lose_journal, "journal_missing"),
+        (lose_anchor, "anchor_missing"),
+        (spoil_anchor, "anchor_unreadable"),
+        (swap_anchor, "other_gateway"),
+    ],
+)
+def test_store_that_cannot_be_shown_to_be_the_newest_is_not_gone_on_with(
+    site: Site1, damage: Callable[[Site1], None], reason: str
+) -> None:
+    damage(site)
+    site.meter.asked.clear()
+    assert site.live(rounds=5)[-1]["recovery"]["reason"] == reason
+    assert set(site.meter.asked) <= set(READS)
+
+
+# --- how it ends -----------------------------------------------------------------------------
+
+
+def run(work: Awaitable[Any]) -> Any:
+    async def bounded() -> Any:
+        return await work
+
+    return asyncio.run(bounded())
+
+
+def test_signed_permit_opens_an_epoch_and_the_accounting_goes_on(site: Site1, signers: Any) -> None:
+    site.put_back()
+    clock = FastClock(START_AT + 40 * 86_400, "boot-r")
+    assert run(recover(site.prepared(), clock, permit(signers), None)) == "epoch 2 is open"
+    last = site.live(lambda snapshot: opened(snapshot) and "RegisterFrozen" in site.types())[-1]
+    assert last["recovery"] is None
+    records = site.records()
+    fresh = [record for record in records if record[1] == 2]
+    assert {stream: min(r[2] for r in fresh if r[0] == stream) for stream in ("led", "res", "evt")} == {
+        "led": 1,
+        "res": 1,
+        "evt": 1,
+    }
+    assert "journal_behind" in fresh[0][3]
+    assert records.index(fresh[0]) == len(records) - len(fresh)  # nothing of the old epoch comes after
+
+
+def test_permit_counts_once(site: Site1, signers: Any) -> None:
+    site.put_back()
+    clock = FastClock(START_AT + 40 * 86_400, "boot-r")
+    used = permit(signers)
+    run(recover(site.prepared(), clock, used, None))
+    site.put_back()  # the same old store again, with the anchor of the new epoch
+    with pytest.raises(RecoverRefused, match="epoch_used"):
+        run(recover(site.prepared(), clock, used, None))
+    assert run(recover(site.prepared(), clock, permit(signers, 3, "c-2"), None)) == "epoch 3 is open"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"epoch": 1}, "epoch_used"),
+        ({"epoch": "2"}, "arguments"),
+        ({"epoch": True}, "arguments"),
+        ({"epoch": 2**40}, "arguments"),
+        ({"gw": "gw-2"}, "wrong_gateway"),
+        ({"role": Role.VEND}, "role"),
+        ({"type": "set_config"}, "arguments"),
+        ({"type": "revoke"}, "arguments"),
+    ],
+)
+def test_permit_that_does_not_hold_opens_nothing(
+    site: Site1, signers: Any, changes: dict[str, Any], reason: str
+) -> None:
+    site.put_back()
+    clock = FastClock(START_AT + 40 * 86_400, "boot-r")
+    with pytest.raises(RecoverRefused, match=reason):
+        run(recover(site.prepared(), clock, permit(signers, **changes), None))
+    assert site.live(rounds=2)[-1]["recovery"]["reason"] == "journal_behind"
+
+
+def test_permit_with_any_bit_flipped_opens_nothing(site: Site1, signers: Any) -> None:
+    good = permit(signers)
+    checks = _Checks(signers[0], GATEWAY)
+    clock = FastClock(START_AT, "b").read()
+    assert isinstance(checks.order(good, clock), Order)
+    for bit in range(0, 8 * len(good), 3):
+        spoiled = bytearray(good)
+        spoiled[bit // 8] ^= 1 << bit % 8
+        assert not isinstance(checks.order(bytes(spoiled), clock), Order)
+
+
+def test_where_no_keys_are_pinned_the_person_at_the_command_line_decides(site: Site1, signers: Any) -> None:
+    site.put_back()
+    clock = FastClock(START_AT + 40 * 86_400, "boot-r")
+    with pytest.raises(RecoverRefused, match="pins keys"):
+        run(recover(site.prepared(), clock, None, 2))
+    site.ring = None
+    with pytest.raises(RecoverRefused, match="allowed is 2 or more"):
+        run(recover(site.prepared(), clock, None, 1))
+    with pytest.raises(RecoverRefused, match="journal_behind"):
+        run(recover(site.prepared(), clock, None, None))
+    assert run(recover(site.prepared(), clock, None, 2)) == "epoch 2 is open"
+    assert run(recover(site.prepared(), clock, None, None)).startswith("good")
+    with pytest.raises(RecoverRefused, match="not in RECOVERY"):
+        run(recover(site.prepared(), clock, None, 3))
+
+
+def test_permit_from_the_cloud_ends_recovery_without_a_new_start(site: Site1, signers: Any) -> None:
+    """The order comes in by the link; a payment in the meantime waits for its repetition."""
+    from edge.agent.recovery import StandBy
+
+    taken: list[str] = []
+
+    class Listening(StandBy):
+        async def run(self) -> None:
+            async def orders_arrive() -> None:
+                for envelope in (permit(signers, type="revoke"), b"noise", permit(signers), permit(signers)):
+                    taken.append((await self.take_order(envelope)).code)
+
+            arriving = asyncio.ensure_future(orders_arrive())
+            await super().run()
+            await arriving
+
+    site.put_back()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edge.bootstrap.StandBy", Listening)
+        last = site.live(lambda snapshot: snapshot["recovery"] is None and opened(snapshot))[-1]
+    assert last["recovery"] is None
+    assert taken == ["arguments", "version", "applied", "recovery"]
+    assert run(recover(site.prepared(), FastClock(START_AT, "b"), None, None)).startswith("good")
+
+
+def test_start_after_recovery_begins_from_the_same_state(site: Site1, signers: Any) -> None:
+    site.put_back()
+    run(recover(site.prepared(), FastClock(START_AT + 40 * 86_400, "boot-r"), permit(signers), None))
+    journal = open_journal(site.prepared())
+    state = JournalEventLog(journal).restore().state
+    journal._connection.close()
+    assert state.applied["c-1"] == "applied"
