@@ -148,6 +148,8 @@ def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "bench", run_bench, "compare the kernel with other ways to do the same", "python3 build.py bench tariff"
     )
     bench.add_argument("what", choices=["tariff"], help="what to measure")
+    bench.add_argument("--quick", action="store_true", help="few rounds: a first look, in half a minute")
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
     add("clean", run_clean, "remove what the other commands made", "python3 build.py clean")
 
     options, rest = parser.parse_known_args(arguments)
@@ -211,24 +213,35 @@ def run_fuzz(options: argparse.Namespace) -> int:
     return 0 if done.returncode == 0 else 1
 
 
-BENCH_PINS = ("nrel-pysam==7.1.1.post1", "numpy==2.4.6", "cffi==2.1.1", "msgspec==0.22.0")  # peers of .venv-bench
+BENCH_PEERS = ("nrel-pysam==7.1.1.post1", "numpy==2.4.6", "ratebook==0.1.0")  # the last needs Python 3.12
 
 
 def run_bench(options: argparse.Namespace) -> int:
     """`build.py bench tariff`: in an environment of its own, with the peers it compares with."""
-    environment = Environment(ROOT / ".venv-bench", base_python())
+    environment = Environment(ROOT / ".venv-bench", newest_python())
     environment.prepare(())
-    peers = environment.log("peers")
-    try:
-        run_step("Installing the peers", environment.pip(*BENCH_PINS), peers)
-    except StepFailed as failed:
-        say(f"{failed}\nWho is missing is not compared.")
+    for peer in BENCH_PEERS:
+        try:
+            run_step(f"Installing {peer}", environment.pip(peer), environment.log(peer.partition("=")[0]))
+        except StepFailed as failed:
+            say(f"{failed}\n{peer} is not compared.")
     library = environment.folder / "plain_loop.so"
     source = str(ROOT / "native/bench/plain_loop.c")
-    run_step("Compiling the plain loop", ["gcc", "-O2", "-shared", "-fPIC", source, "-o", str(library)], peers)
+    compiling = ["gcc", "-std=c11", "-O3", "-shared", "-fPIC", source, "-o", str(library)]
+    run_step("Compiling the plain loop", compiling, environment.log("plain_loop"))
     script = str(ROOT / "native/bench/bench_tariff.py")
-    command = [str(environment.program("python")), script, "--loop", str(library)]
+    flags = [flag for flag in ("--quick", "--json") if flag in options.given]
+    command = [str(environment.program("python")), script, "--loop", str(library), *flags]
     return subprocess.run(command, cwd=ROOT, env=clean_environment(os.environ), check=False).returncode
+
+
+def newest_python() -> Path:
+    """The newest supported Python that can compile for itself: not every peer takes an old one."""
+    for python in reversed(find_pythons().values()):
+        facts = probe_python(python)
+        if facts is not None and not missing_packages(facts):
+            return python
+    return base_python()
 
 
 def run_clean(options: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ if str(HERE.parent) not in sys.path:
 
 from native.source_hash import source_hash  # noqa: E402
 
-STRICT = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
+STRICT = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
 
 
 def make_ffi() -> FFI:

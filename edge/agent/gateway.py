@@ -23,10 +23,9 @@ from edge.core.charge import Rating
 from edge.core.disconnect_control import ControlState
 from edge.core.effects import DeliverNotice, Effect, SetOutputState
 from edge.core.events import Event
-from edge.core.notices import believed_seconds
 from edge.core.policy import NoticeProof
 from edge.core.step import Stepped, step
-from edge.core.units import ClockReading, UnixSeconds
+from edge.core.units import ClockReading, UnixSeconds, believed_seconds
 
 NO_CLOUD = CloudView(connected=False, last_ack_at=None, backlog={})
 

@@ -16,6 +16,7 @@ from edge.core.policy import Policy
 from edge.core.purchase_order import PurchaseControl
 from edge.core.rating import RatedLine
 from edge.core.supply_hold import SupplyHold
+from edge.core.token import TokenState
 from edge.core.units import ClockReading, FreezeQuality, MoneyNano, UnixSeconds, WattHours
 
 CUT_MEMORY_S = 3600
@@ -165,6 +166,7 @@ class State:
     tariffs: Mapping[str, str] = field(default_factory=dict)  # id@version -> document, JSON text
     pending_tariffs: tuple[tuple[UnixSeconds, str, str], ...] = ()  # (effective_at, account, id@version)
     local_cuts: tuple[UnixSeconds, ...] = ()  # of the last hour, for the batch limit
+    tokens: TokenState = field(default_factory=TokenState)  # what decoders and doors remember
     receipts: Mapping[str, Receipt] = field(default_factory=dict)  # payment id -> what became of it
     purchase_orders: Mapping[str, str] = field(default_factory=dict)  # account/number -> account, kept for ever
     paid_day: int = 0  # the newest local day a payment was counted on, and what came in on it

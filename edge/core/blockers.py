@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from edge.core.account import Account
 from edge.core.calendar import ZoneOffsets, next_closed, next_open
 from edge.core.credit_terms import PaymentMode
-from edge.core.notices import believed_seconds
 from edge.core.policy import LegalProfile, NoticeProof, OfflinePolicy
 from edge.core.supply_hold import SupplyHoldKind, standing_hold
-from edge.core.units import ClockReading, MoneyNano, UnixSeconds
+from edge.core.units import ClockReading, MoneyNano, UnixSeconds, believed_seconds
 
 SECONDS_PER_HOUR = 3600
 HUNDREDTHS_OF_PERCENT = 10_000

@@ -14,6 +14,7 @@ from edge.core.disconnect_control import Trigger
 from edge.core.policy import Policy
 from edge.core.purchase_order import PurchaseOrder
 from edge.core.supply_hold import SupplyHold
+from edge.core.token import KEY_EXPIRY_MAX, EnterToken
 from edge.core.units import ClockReading, MoneyNano, UnixSeconds, WattHours
 
 
@@ -219,6 +220,18 @@ class ExchangeMeter:
 
 
 @dataclass(frozen=True, slots=True)
+class CommissionDecoder:
+    """A meter's token decoder begins: STS from a TID (its base year given), OpenPAYGO from a count. No key is here."""
+
+    received: ClockReading
+    decoder: str
+    base_year: int | None = None
+    key_expiry: int = KEY_EXPIRY_MAX
+    tid: int | None = None
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RefuseOrder:
     """An order that failed before it reached an account: its refusal is a stored result."""
 
@@ -364,6 +377,8 @@ Command = (
     | ScheduleTariff
     | ClearHold
     | ExchangeMeter
+    | CommissionDecoder
+    | EnterToken
     | RefuseOrder
     | NoteCondition
     | MoneyCommand

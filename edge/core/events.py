@@ -12,6 +12,7 @@ from typing import ClassVar
 from edge.core.instalment import Instalment
 from edge.core.policy import Policy
 from edge.core.rating import RatedLine
+from edge.core.token import DecoderCommissioned, KeySectionAccepted, TokenAccepted, TokenRefused, TokenRelayed
 from edge.core.units import ClockReading, MoneyNano, UnixSeconds, WattHours
 
 
@@ -717,6 +718,11 @@ Event = (
     | PolicySet
     | RiskLevelExpired
     | MeterExchanged
+    | DecoderCommissioned
+    | TokenAccepted
+    | KeySectionAccepted
+    | TokenRefused
+    | TokenRelayed
     | BalanceEvaluated
     | ConditionNoted
     | MoneyEvent

@@ -6,7 +6,7 @@ tariff therefore does not rewrite history. Money in nano-currency, energy in Wh.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from edge.core import events as ev
 from edge.core.account import CUT_MEMORY_S, Account, Episode, Hold, Notice, Receipt, Register, State, merge_lines
@@ -16,6 +16,7 @@ from edge.core.money_ledger import ACCOUNT_CHANGES, counted_on, receipt_allocate
 from edge.core.notices import grace_elapsed
 from edge.core.purchase_order import order_key
 from edge.core.supply_hold import SupplyHold, SupplyHoldKind, with_hold
+from edge.core.token import TokenEvent, apply_token
 from edge.core.units import SECONDS_PER_DAY, FreezeQuality, MoneyNano, UnixSeconds, WattHours
 
 
@@ -243,6 +244,10 @@ def _risk_level_expired(state: State, event: ev.RiskLevelExpired) -> State:
     return _with(state, replace(account, policy=normal, normal_policy=None, risk_level="", risk_until=None))
 
 
+def _token(state: State, event: TokenEvent) -> State:
+    return replace(state, tokens=apply_token(state.tokens, event))
+
+
 def _meter_exchanged(state: State, event: ev.MeterExchanged) -> State:
     account = state.accounts[event.account]
     # The day's energy goes on: the freeze is moved to the new meter's register.
@@ -361,6 +366,7 @@ _APPLY: Mapping[type, Callable[[State, Any], State]] = {
     ev.EnergyWhileDisconnected: _energy_while_disconnected,
     ev.SupplyHoldChanged: _supply_hold_changed,
     ev.MeterExchanged: _meter_exchanged,
+    **dict.fromkeys(get_args(TokenEvent), _token),
     ev.PolicySet: _policy_set,
     ev.RiskLevelExpired: _risk_level_expired,
     ev.BalanceEvaluated: _balance_evaluated,

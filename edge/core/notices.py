@@ -13,7 +13,7 @@ from enum import Enum
 from edge.core.account import Account, Episode, Notice
 from edge.core.calendar import ZoneOffsets, local_day, minute_of_day, next_open_outside, parse_minute
 from edge.core.policy import LegalProfile, NoticeProof, OfflinePolicy, Policy
-from edge.core.units import SECONDS_PER_DAY, ClockReading, FreezeQuality, MoneyNano, UnixSeconds
+from edge.core.units import SECONDS_PER_DAY, ClockReading, FreezeQuality, MoneyNano, UnixSeconds, believed_seconds
 
 SECONDS_PER_HOUR = 3600
 SECONDS_PER_MINUTE = 60
@@ -123,15 +123,6 @@ def grace_elapsed(episode: Episode, clock: ClockReading) -> int:
     if since is None:
         return 0
     return episode.grace_elapsed_s + believed_seconds(since, clock)
-
-
-def believed_seconds(since: ClockReading, now: ClockReading) -> int:
-    """Seconds from `since` to `now`: monotonic within a boot, else wall time if both ends are trusted, else 0."""
-    if since.boot_id == now.boot_id:
-        return max(0, now.elapsed_ms - since.elapsed_ms) // 1000
-    if since.quality.trusted and now.quality.trusted:
-        return max(0, now.at - since.at)
-    return 0
 
 
 def due_step(account: Account, balances: Balances, clock: ClockReading, zone: ZoneOffsets) -> Step:

@@ -5,7 +5,7 @@ waits, or touches the world. Energy Wh, money nano-currency, time Unix seconds.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from edge.core import commands as cmd
@@ -15,7 +15,7 @@ from edge.core.blockers import CutFacts, cut_blockers
 from edge.core.boundary import cross_boundaries, issue_now
 from edge.core.charge import Figures, Rating, figures_of
 from edge.core.credit import Moment, payment_events, payment_refusal, reversal_events
-from edge.core.credit_terms import IssueCycle
+from edge.core.credit_terms import NANO_PER_SECOND, NANO_PER_WATT_HOUR, CreditUnit, IssueCycle
 from edge.core.disconnect_control import ControlState, Refusal, Trigger, transition
 from edge.core.effects import Effect, effects_of
 from edge.core.ledger import apply
@@ -24,7 +24,6 @@ from edge.core.notice_document import document_hash, notice_document
 from edge.core.notices import (
     Balances,
     Step,
-    believed_seconds,
     deemed_delivered,
     due_step,
     enforced_nano,
@@ -35,7 +34,8 @@ from edge.core.notices import (
 from edge.core.policy import NoticeProof
 from edge.core.reading import DeltaKind, RegisterDelta, delta, plausible_energy
 from edge.core.supply_hold import with_hold
-from edge.core.units import SECONDS_PER_DAY, ClockReading, MoneyNano, UnixSeconds, WattHours
+from edge.core.token import DecoderCommissioned, EnterToken, TokenAccepted, TokenKind, TokenRefused, enter_token
+from edge.core.units import SECONDS_PER_DAY, ClockReading, MoneyNano, UnixSeconds, WattHours, believed_seconds
 
 # Where no clock can say how long ago the record was made, physics is asked for a month.
 ELAPSED_UNKNOWN_S = 31 * SECONDS_PER_DAY
@@ -603,6 +603,36 @@ def _clear_hold(turn: Turn, command: cmd.ClearHold) -> None:
     )
 
 
+def _commission_decoder(turn: Turn, command: cmd.CommissionDecoder) -> None:
+    """Once: a decoder that is known keeps what it remembers."""
+    if turn.state.tokens.memory(command.decoder) is None:
+        spent = (command.base_year, command.key_expiry, command.tid, command.count)
+        turn.emit(DecoderCommissioned(command.received.at, command.decoder, *spent))
+
+
+def _enter_token(turn: Turn, entry: EnterToken) -> None:
+    """Digits typed on site. A credit token and its money are one transaction; a limit leaves the token unspent."""
+    account = turn.state.accounts.get(entry.account_id)
+    if account is None:
+        return
+    unit = account.policy.credit.unit
+    event = enter_token(turn.state.tokens, replace(entry, unit=unit.value))
+    if not isinstance(event, TokenAccepted) or event.kind != TokenKind.CREDIT.value:
+        turn.emit(event)
+        return
+    factor = {CreditUnit.ENERGY: NANO_PER_WATT_HOUR, CreditUnit.TIME: NANO_PER_SECOND}[unit]
+    at, amount = entry.received.at, MoneyNano(event.amount * factor)
+    payment = cmd.ApplyPayment(entry.received, account.account_id, event.token_id, amount, "token", at, unit=unit)
+    refusal = payment_refusal(turn.state, payment, turn.rating.zone)
+    if refusal is not None:
+        reason = "used" if refusal == "duplicate" else refusal
+        lock = turn.state.tokens.wait_s(entry.door, entry.received)
+        turn.emit(TokenRefused(at, account.account_id, entry.decoder, entry.door, reason, 0, lock))
+        return
+    turn.emit(event)
+    _apply_payment(turn, payment)
+
+
 def _exchange_meter(turn: Turn, command: cmd.ExchangeMeter) -> None:
     """Charges up to the last register of the old meter and goes on at the first of the new one."""
     account = turn.state.accounts.get(command.account_id)
@@ -657,6 +687,8 @@ _STEPS: dict[type, Callable[[Turn, Any], None]] = {
     cmd.ScheduleTariff: _schedule_tariff,
     cmd.ClearHold: _clear_hold,
     cmd.ExchangeMeter: _exchange_meter,
+    cmd.CommissionDecoder: _commission_decoder,
+    EnterToken: _enter_token,
     cmd.RefuseOrder: _refuse_order,
     cmd.NoteCondition: _note_condition,
 }

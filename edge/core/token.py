@@ -16,8 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import ClassVar, Final, assert_never
 
-from edge.core.notices import believed_seconds
-from edge.core.units import ClockReading, UnixSeconds
+from edge.core.units import ClockReading, UnixSeconds, believed_seconds
 
 BASE_YEARS: Final = (1993, 2014, 2035)
 KEY_EXPIRY_MAX: Final = 255

@@ -42,6 +42,15 @@ class ClockReading:
     quality: ClockQuality
 
 
+def believed_seconds(since: ClockReading, now: ClockReading) -> int:
+    """Seconds from `since` to `now`: monotonic within a boot, else wall time if both ends are trusted, else 0."""
+    if since.boot_id == now.boot_id:
+        return max(0, now.elapsed_ms - since.elapsed_ms) // 1000
+    if since.quality.trusted and now.quality.trusted:
+        return max(0, now.at - since.at)
+    return 0
+
+
 class FreezeQuality(Enum):
     """Where a frozen register came from (RULES.md 2)."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud_sync.wire import record_hash
+from edge.core.events import AccountOpened
 from edge.core.units import UnixSeconds
 from edge.store.chain import ChainBroken, ChainCheck
 from edge.store.codec import decode_event
@@ -105,7 +106,7 @@ def _report_text(report: Report) -> str:
 def _explain(options: argparse.Namespace) -> int:
     records = _kept(options.store)
     site = _Site(records)
-    accounts = sorted({kept.event.account for kept in records if type(kept.event).__name__ == "AccountOpened"})
+    accounts = sorted({kept.event.account for kept in records if isinstance(kept.event, AccountOpened)})
     if options.account not in accounts:
         known = ", ".join(accounts) or "none"
         raise StoreUnusable(f"{options.store}: there is no account {options.account!r}; there are: {known}")
@@ -144,7 +145,7 @@ class _Site:
         document: dict[str, Any] = next((json.loads(text) for text in documents if text is not None), {})
         self.currency = str(document.get("currency", ""))
         self.minor_digits = int(document.get("minor_digits", 2))
-        times = [kept.event.at for kept in records] or [0]
+        times = [int(kept.event.at) for kept in records] or [0]
         self._zone = zone_offsets(str(document.get("time_zone", "UTC")), min(times), max(times))
 
     def offset_at(self, at: int) -> int:

@@ -20,6 +20,20 @@ from edge.core.units import UnixSeconds
 GROUNDS = ("AccountOpened", "TermsChanged", "BillIssued", "RegisterFrozen", "PaymentApplied")
 # Kept beside the story: told only where they stand right before something else.
 DAILY = ("RegisterFrozen", "BalanceEvaluated")
+# Dated by the boundary they are about, and written later, with the reading that passed it.
+BOUNDARY = frozenset(
+    (
+        "RegisterFrozen",
+        "BillIssued",
+        "RoundingPosted",
+        "MinimumBillPosted",
+        "DailyChargePosted",
+        "InstalmentDue",
+        "EmergencyCreditDrawn",
+        "TariffActivated",
+        "BalanceEvaluated",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +47,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`supply`: connected | disconnected | ready_for_reconnection | unknown. `code` says why, see `_why_on`, `_why_off`.
+    """`supply` is the control state, or unknown. `code` says why, see `_why_on` and `_why_off`.
 
     `because` are the records it rests on. `output_connected` is the last read-back of the relay.
     """
@@ -71,14 +85,18 @@ def explain(records: Iterable[Kept], account_id: str, at: UnixSeconds | None) ->
         return Explanation(account_id, instant, _nothing_known(), tuple(story), state)
     on = account.control_state is ControlState.CONNECTED
     verdict = _why_on(account, story, instant) if on else _why_off(account, story)
-    return Explanation(account_id, instant, verdict, tuple(_chain(account, story)), state)
+    return Explanation(account_id, instant, verdict, tuple(_chain(account, story, verdict.because)), state)
 
 
 def _known_by(records: Sequence[Kept], at: UnixSeconds | None) -> list[Kept]:
-    """What was written by then: up to the last record that is not later. (A clock may have been set back.)"""
+    """What was written by then: up to the last record of its own moment that is not later.
+
+    Places decide and not times, because a clock may have been set back.
+    """
     if at is None:
         return list(records)
-    last = max((number for number, kept in enumerate(records) if kept.event.at <= at), default=-1)
+    own = (number for number, kept in enumerate(records) if type(kept.event).__name__ not in BOUNDARY)
+    last = max((number for number in own if records[number].event.at <= at), default=-1)
     return list(records[: last + 1])
 
 
@@ -161,16 +179,12 @@ def _last_notice(story: Sequence[Kept], kind: type, number: int) -> list[Kept]:
     return of_number[-1:]
 
 
-def _chain(account: Account, story: Sequence[Kept]) -> list[Kept]:
+def _chain(account: Account, story: Sequence[Kept], because: Sequence[Kept]) -> list[Kept]:
     """What the matter rests on, and the matter itself."""
     start = _start(account, story)
-    grounds = {}
-    for kept in story[:start]:
-        name = type(kept.event).__name__
-        if name in GROUNDS:
-            grounds[name] = kept
-    before = [kept for kept in story[:start] if kept in grounds.values()]
-    return [*before, *_without_daily(story[start:])]
+    grounds = {type(kept.event).__name__: kept for kept in story[:start]}
+    wanted = [*(grounds[name] for name in GROUNDS if name in grounds), *because]
+    return [kept for kept in story[:start] if kept in wanted] + _without_daily(story[start:], because)
 
 
 def _start(account: Account, story: Sequence[Kept]) -> int:
@@ -189,7 +203,7 @@ def _start(account: Account, story: Sequence[Kept]) -> int:
     return 0
 
 
-def _without_daily(story: Sequence[Kept]) -> list[Kept]:
+def _without_daily(story: Sequence[Kept], because: Sequence[Kept]) -> list[Kept]:
     """The story with each run of daily records cut down to its last, which has the figures of what follows."""
     return [
         kept

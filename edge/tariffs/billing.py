@@ -5,7 +5,7 @@ else energy is shared out over it by seconds and the bill is marked estimated (R
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 
 from edge.core.bill import Bill, Customer, DemandSample, Usage, bill_tables, make_bill, untagged_name
@@ -13,7 +13,7 @@ from edge.core.calendar import CompiledCalendar, ZoneOffsets, local_day, midnigh
 from edge.core.demand import minute_powers
 from edge.core.period_registers import RegisterTables, register_tables
 from edge.core.rating import CompiledTariff, Interval, Position, Rate, RatedInterval, reference_rate
-from edge.core.rating_arrays import array_rate
+from edge.core.rating_arrays import array_rate, array_rate_accounts, merge_rated
 from edge.core.reading import FREEZE_TOLERANCE_S
 from edge.core.tariff import BlockScope, Tariff
 from edge.core.terms import Demand, DemandKind
@@ -65,7 +65,12 @@ def bill_readings(
         tables = bill_tables(versions, zone, first_at, end_at + 1)
         prepared = _prepare(versions, tables, moved, readings, zone, source)
         position = Position(0, before)
-        rated = open_rate([prepared.tariff])([position], prepared.intervals)
+        order_unknown = False
+        if rate_columns(readings) and any(version.order_matters for version in versions):
+            rated = open_rate([prepared.tariff])([position], prepared.intervals)
+            order_unknown = _order_unknown(moved, prepared, rated)
+        else:
+            rated = _rate_as_one(prepared.tariff, position, prepared.intervals)
         samples, means_only = _demand_samples(versions, tables.calendar, tables, zone, moved, readings)
         usage = Usage(
             first_at,
@@ -74,7 +79,7 @@ def bill_readings(
             _total([one.reactive_import_varh for one in moved]),
             _total([one.reactive_export_varh for one in moved]),
             samples,
-            prepared.estimated or means_only or _order_unknown(versions, moved, prepared, rated),
+            prepared.estimated or means_only or order_unknown,
         )
         bill = make_bill(versions, zone, usage, customer)
     except ValueError as error:
@@ -93,6 +98,19 @@ def open_rate(tables: Sequence[CompiledTariff]) -> Rate:
     except ImportError:
         return reference_rate(tables)
     return array_rate(TariffKernel, tables)
+
+
+def _rate_as_one(tables: CompiledTariff, position: Position, intervals: Sequence[Interval]) -> Sequence[RatedInterval]:
+    """All intervals as one, and none if there are none: no object for each of a year's readings."""
+    if not intervals:
+        return []
+    try:
+        from native.kernel import TariffKernel
+    except ImportError:
+        return [merge_rated(reference_rate([tables])([position], intervals))]
+    (rated,) = array_rate_accounts(TariffKernel, [tables])([position], intervals)
+    assert rated is not None
+    return [rated]
 
 
 def _zone(tariff: Tariff, first_at: int, end_at: int) -> ZoneOffsets:
@@ -132,7 +150,7 @@ def _at_changes(readings: Sequence[Reading], changes: Sequence[int]) -> list[Rea
         if index is not None and abs(moved[index].at - change) <= FREEZE_TOLERANCE_S:
             before, after = moved[index - 1].at, moved[index + 1].at
             if before < change < after:
-                moved[index] = replace(moved[index], at=change)
+                moved[index] = moved[index]._replace(at=change)
     return moved
 
 
@@ -189,12 +207,8 @@ def _version_on(versions: Sequence[Tariff], day: int) -> Tariff:
     return max((version for version in versions if version.first_day <= day), key=lambda version: version.first_day)
 
 
-def _order_unknown(
-    versions: Sequence[Tariff], moved: Sequence[Advance], prepared: RegisterTables, rated: Sequence[RatedInterval]
-) -> bool:
-    """Whether period registers left open which period reached a block limit first, and the price depends on it."""
-    if not any(version.order_matters for version in versions):
-        return False
+def _order_unknown(moved: Sequence[Advance], prepared: RegisterTables, rated: Sequence[RatedInterval]) -> bool:
+    """Whether period registers left open which period reached a block limit first."""
     places = iter(zip(prepared.intervals, rated, strict=True))
     entry = next(places, None)
     for one in moved:

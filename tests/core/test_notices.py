@@ -7,9 +7,8 @@ import pytest
 
 from edge.core import events as ev
 from edge.core.calendar import daily_windows
-from edge.core.notices import believed_seconds
 from edge.core.policy import Policy
-from edge.core.units import ClockQuality, ClockReading, UnixSeconds
+from edge.core.units import ClockQuality, ClockReading, UnixSeconds, believed_seconds
 
 NANO = 1_000_000_000
 PURE = Policy(daily_energy_default_wh=10_000, cut_reading_age_s_max=3600)  # type: ignore[arg-type]

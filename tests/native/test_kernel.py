@@ -27,7 +27,16 @@ from edge.core.rating import (
     Position,
     reference_rate,
 )
-from edge.core.rating_arrays import NO_CYCLE, PackedIntervals, PackedTariffs, array_rate, pack_intervals, pack_tariffs
+from edge.core.rating_arrays import (
+    NO_CYCLE,
+    PackedIntervals,
+    PackedTariffs,
+    array_rate,
+    array_rate_accounts,
+    merge_rated,
+    pack_intervals,
+    pack_tariffs,
+)
 from edge.core.tariff import BLOCKS_MAX, PERIODS_MAX, compile_tariff, load_tariff
 from edge.zone import zone_offsets
 from native.kernel import KernelRefused, TariffKernel
@@ -162,6 +171,52 @@ def test_totals_of_accounts_are_the_sums_of_their_intervals(
         assert after == (mine[-1].cycle_energy_wh if mine else position.cycle_energy_wh)
         before = NO_CYCLE if position.cycle_start_at is None else position.cycle_start_at
         assert bills.account_cycle_start_at[account] == (mine[-1].cycle_start_at if mine else before)
+
+
+@given(call=calls())
+def test_accounts_rated_as_one_are_their_intervals_merged(
+    call: tuple[list[CompiledTariff], list[Position], list[Interval]],
+) -> None:
+    of_call, positions, intervals = call
+    rated = outcome(reference_rate(of_call), positions, intervals)
+    merged = outcome(array_rate_accounts(TariffKernel, of_call), positions, intervals)
+    if isinstance(rated, str):
+        assert merged == rated
+        return
+    mine: list[list[Any]] = [[] for _ in positions]
+    for interval, of_interval in zip(intervals, rated, strict=True):
+        mine[interval.account].append(of_interval)
+    assert merged == [merge_rated(of_account) if of_account else None for of_account in mine]
+
+
+def test_lines_of_intervals_rated_as_one_stand_in_the_order_they_first_had_energy() -> None:
+    periods = (PeriodPrices("peak", 0, (10,), (5, 6)), PeriodPrices("valley", 0, (10,), (1, 2)))
+    tariff = CompiledTariff("two", CompiledCalendar((0, 10, 20), (1, 0, 1), (0, 0, 0), 30), periods, 1, 1000)
+    intervals = [Interval(0, at, at + 10, 8) for at in (0, 10, 20)]
+    (rated,) = array_rate_accounts(TariffKernel, [tariff])([tariff.fresh_position(0)], intervals)
+    assert rated is not None
+    lines = [(line.period, line.block, line.energy_wh) for line in rated.lines]
+    assert lines == [("valley", 1, 8), ("peak", 1, 2), ("peak", 2, 6), ("valley", 2, 8)]
+    assert (rated.amount_nano, rated.cycle_energy_wh) == (8 + 10 + 36 + 16, (24,))
+
+
+@pytest.mark.parametrize("group_intervals", [1, 5, 10**6])
+@given(call=calls())
+def test_totals_alone_are_those_of_the_whole_answer(
+    group_intervals: int, call: tuple[list[CompiledTariff], list[Position], list[Interval]]
+) -> None:
+    of_call, positions, intervals = call
+    intervals = sorted(intervals, key=lambda interval: interval.account)
+    if isinstance(outcome(reference_rate(of_call), positions, intervals), str):
+        return
+    kernel, packed = TariffKernel(pack_tariffs(of_call)), pack_intervals(positions, intervals)
+    bills = kernel.rate_arrays(packed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("native.kernel._GROUP_INTERVALS", group_intervals)
+        patch.setattr("native.kernel._WORTH_INTERVALS", 0)
+        totals = kernel.rate_totals(packed)
+    for name in ("account_amount_nano", "account_energy_wh", "account_cycle_start_at"):
+        assert getattr(totals, name) == getattr(bills, name)
 
 
 @settings(max_examples=400)
@@ -372,6 +427,69 @@ def test_tables_stay_alive_with_the_kernel() -> None:
     bills = kernel.rate_arrays(pack_intervals([Position(0, (0,))], [Interval(0, 0, 1, 3)]))
     assert bills.amount_nano[0] == 15
     assert len(clutter) == 1000
+
+
+def test_prepared_call_rates_what_now_stands_in_the_arrays() -> None:
+    kernel = TariffKernel(pack_tariffs([one_price(1000, 5)]))
+    packed = pack_intervals([Position(0, (0,))] * 2, [Interval(0, 0, 1, 3), Interval(1, 0, 1, 4)])
+    call = kernel.prepare(packed, details=True)
+    first = call.rate()
+    assert list(first.amount_nano) == [15, 20]
+    packed.interval_energy_wh[1] = 7
+    packed.energy_wh[1] = 100
+    assert call.rate() is first
+    assert list(first.amount_nano) == [15, 35]
+    assert list(first.account_energy_wh) == [3, 107]
+    assert first == kernel.rate_arrays(packed, details=True)
+    with pytest.raises(BufferError):  # the arrays keep their length as long as the call lives
+        packed.interval_energy_wh.append(1)
+
+
+def test_prepared_call_that_is_refused_keeps_the_numbers_of_the_call_before() -> None:
+    kernel = TariffKernel(pack_tariffs([one_price(1000, 5)]))
+    packed = pack_intervals([Position(0, (0,))] * 2, [Interval(0, 0, 1, 3), Interval(1, 0, 1, 4)])
+    call = kernel.prepare(packed)
+    bills = call.rate()
+    packed.interval_energy_wh[0], packed.interval_energy_wh[1] = 9, -1
+    with pytest.raises(KernelRefused, match="an energy is below 0"):
+        call.rate()
+    assert list(bills.amount_nano) == [15, 20]
+    packed.first_interval[2] = 3  # would let the kernel read beyond the arrays
+    with pytest.raises(KernelRefused, match="first_interval ends with 3 of 2"):
+        call.rate()
+
+
+def test_prepared_call_outlives_the_kernel_and_the_arrays_it_was_made_of() -> None:
+    def prepared() -> Any:
+        tables = pack_tariffs([one_price(1000, 5)])
+        return TariffKernel(tables).prepare(pack_intervals([Position(0, (0,))], [Interval(0, 0, 1, 3)]))
+
+    calls_made = [prepared() for _ in range(100)]
+    clutter = [array("q", [7]) * size for size in range(1, 100) for _ in range(20)]
+    assert [list(call.rate().amount_nano) for call in calls_made] == [[15]] * 100
+    assert len(clutter) == 1980
+
+
+def test_totals_of_a_fleet_are_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("native.kernel._GROUP_INTERVALS", 1)
+    monkeypatch.setattr("native.kernel._WORTH_INTERVALS", 0)
+    kernel = TariffKernel(pack_tariffs([one_price(1000, 5)]))
+    intervals = [Interval(account, 0, 1, 3) for account in range(4)]
+    packed = pack_intervals([Position(0, (0,))] * 4, intervals)
+    assert list(kernel.rate_totals(packed).account_amount_nano) == [15] * 4
+    with pytest.raises(KernelRefused, match="an energy is below 0"):
+        kernel.rate_totals(replace(packed, interval_energy_wh=array("q", [3, 3, 3, -1])))
+    for wrong in ((1, 1, 2, 3, 4), (0, 2, 1, 3, 4), (0, 1, 9, 3, 4), (0, -1, 2, 3, 4), (0, 1, 2, 3, 5)):
+        with pytest.raises(KernelRefused):
+            kernel.rate_totals(replace(packed, first_interval=array("q", wrong)))
+
+
+def test_a_call_without_accounts_or_intervals_owes_nothing() -> None:
+    kernel = TariffKernel(pack_tariffs([one_price(1000, 5)]))
+    nobody, idle = pack_intervals([], []), pack_intervals([Position(0, (8,))], [])
+    assert list(kernel.rate_totals(nobody).account_amount_nano) == []
+    assert list(kernel.rate_arrays(nobody).amount_nano) == []
+    assert list(kernel.rate_totals(idle).account_energy_wh) == [8]
 
 
 def test_kernel_may_be_called_from_several_threads_at_once() -> None:

@@ -181,6 +181,14 @@ class Recording:
             for rule in rules:
                 yield f"{self.path} {number} {part} {rule}", disk.after_cut(rule, chance), disk.told
 
+    def some_cuts(self, count: int, chance: random.Random) -> Iterator[tuple[dict[str, bytes], int]]:
+        """(disk, records told of) for some moments spread over the path."""
+        number_of_moments = sum(1 for _ in positions(self.ops))
+        wanted = {number_of_moments * number // (count + 1) for number in range(1, count + 1)}
+        for number, (_number, disk, _part) in enumerate(self._moments()):
+            if number in wanted:
+                yield disk.after_cut("some", chance), disk.told
+
     def _moments(self) -> Iterator[tuple[int, Disk, int]]:
         disk, taken = Disk(self.before), 0
         disk.told = self.told_before
@@ -350,11 +358,7 @@ LIFE_RECORDS = 51
 
 def crashed_starts(recorder: Recorder, life: Recording, count: int, chance: random.Random) -> list[Recording]:
     """A start with two more commits in what a cut left, so that the power can go again in the middle of that."""
-    cuts = list(life.cuts(("some",), chance))
-    return [
-        recorder.record("recovery", files, told)
-        for _where, files, told in (cuts[len(cuts) * (number + 1) // (count + 1)] for number in range(count))
-    ]
+    return [recorder.record("recovery", files, told) for files, told in life.some_cuts(count, chance)]
 
 
 def test_life_has_all_that_may_be_cut(life: Recording) -> None:
@@ -404,8 +408,7 @@ def test_after_a_cut_every_payment_that_comes_again_counts_once_and_verify_finds
     text = TARIFF.read_text("utf-8")
     documents = {"demo-street@1": text}
     rating = Pricing("Asia/Shanghai", 2, reference_rate, zone_offsets).rating
-    cuts = list(life.cuts(("some",), random.Random(5)))
-    for _where, files, told in cuts[len(cuts) // 20 :: len(cuts) // 30]:
+    for files, told in life.some_cuts(30, random.Random(5)):
         assert fault_after(bench, files, told, life) is None
         journal = SqliteJournal.open(
             bench / "journal.db", GATEWAY, record_hash, None, FileAnchor(bench / "anchor.json")

@@ -66,7 +66,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "edge.ports": (),
     "edge.tokens": ("msgspec", "openpaygo"),
     "native": ("cffi", "setuptools"),
-    "native.bench": ("numpy", "PySAM"),
+    "native.bench": ("numpy", "PySAM", "ratebook"),
 }
 
 # Functions that import what their first argument names.
