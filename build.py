@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent
+
+FEATURES_BEGIN, FEATURES_END = "<!-- features: made by build.py features -->", "<!-- end of features -->"
 PYTHON_MIN = (3, 11)
 PYTHON_MINORS = (11, 12, 13)  # supported; `test --all-pythons` runs on both ends of what is installed
 PACKAGES = ("edge", "native", "cloud_sync", "hw")
@@ -134,6 +136,26 @@ def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     test.add_argument("--all-pythons", action="store_true", help="run pytest on the other end of Python 3.11..3.13 too")
     test.set_defaults(pytest_arguments=[])
+    add_kernel_commands(add)
+    add(
+        "features",
+        run_features,
+        "write the feature table of edge/core/README.md anew from features.json",
+        "python3 build.py features",
+    )
+    add("clean", run_clean, "remove what the other commands made", "python3 build.py clean")
+
+    options, rest = parser.parse_known_args(arguments)
+    options.given = list(arguments[1:])
+    if options.command == "test":
+        options.pytest_arguments = rest
+    elif rest:
+        parser.error(f"unknown: {' '.join(rest)} (python3 build.py {options.command} --help lists what there is)")
+    return options
+
+
+def add_kernel_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Commands about the C."""
     add("native", run_native, "compile the C anew and show what the compiler says", "python3 build.py native")
     prove = add("prove", run_prove, "prove the kernel's contracts with Frama-C WP", "python3 build.py prove")
     prove.add_argument("--defects", action="store_true", help="each seeded defect must break the proof (slow)")
@@ -150,15 +172,6 @@ def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     bench.add_argument("what", choices=["tariff"], help="what to measure")
     bench.add_argument("--quick", action="store_true", help="few rounds: a first look, in half a minute")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
-    add("clean", run_clean, "remove what the other commands made", "python3 build.py clean")
-
-    options, rest = parser.parse_known_args(arguments)
-    options.given = list(arguments[1:])
-    if options.command == "test":
-        options.pytest_arguments = rest
-    elif rest:
-        parser.error(f"unknown: {' '.join(rest)} (python3 build.py {options.command} --help lists what there is)")
-    return options
 
 
 def run_setup(options: argparse.Namespace) -> int:
@@ -242,6 +255,29 @@ def newest_python() -> Path:
         if facts is not None and not missing_packages(facts):
             return python
     return base_python()
+
+
+def run_features(_options: argparse.Namespace) -> int:
+    """Puts the table of features.json between the marks of the core's README."""
+    folder = ROOT / "edge" / "core"
+    readme = folder / "README.md"
+    rows = json.loads((folder / "features.json").read_text(encoding="utf-8"))
+    readme.write_text(with_feature_table(readme.read_text(encoding="utf-8"), rows), encoding="utf-8")
+    say(f"{len(rows)} features in {readme.relative_to(ROOT)}")
+    return 0
+
+
+def with_feature_table(text: str, rows: Sequence[Mapping[str, str]]) -> str:
+    """A README with the table of features between its two marks."""
+    before, _, rest = text.partition(FEATURES_BEGIN)
+    _, _, after = rest.partition(FEATURES_END)
+    lines = ["| from | feature | shown by |", "|---|---|---|"]
+    for row in rows:
+        file, _, name = row["test"].partition("::")
+        test = f"[{name}](../../{file})"
+        lines.append(f"| {row['standard']} | {row['feature']} | {test} |")
+    table = "\n".join(lines)
+    return f"{before}{FEATURES_BEGIN}\n{table}\n{FEATURES_END}{after}"
 
 
 def run_clean(options: argparse.Namespace) -> int:

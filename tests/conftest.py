@@ -7,6 +7,7 @@ from outside the extra `dev` says `@pytest.mark.needs_package("PySAM")`, and the
 """
 
 import importlib.util
+import json
 import os
 import shutil
 import time
@@ -19,6 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL_INTERVAL_S = 0.02
+PASSED: dict[str, bool] = {}  # test without its parameters: whether all of it passed
 
 # Program: the Debian package that brings it, where the names differ.
 DEBIAN_PACKAGES = {
@@ -119,8 +121,25 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """With WATTGATE_NO_SKIP=1 a run that skipped anything has failed."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter is not None and reporter.stats.get("skipped")
-    if skipped and no_skip() and session.exitstatus == pytest.ExitCode.OK:
+    unshown = unshown_features(session.config)
+    if ((skipped and no_skip()) or unshown) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remembers which tests passed: the feature table rests on them."""
+    if report.when == "call":
+        PASSED[report.nodeid.partition("[")[0]] = PASSED.get(report.nodeid.partition("[")[0], True) and report.passed
+
+
+def unshown_features(config: pytest.Config) -> list[str]:
+    """Rows of the feature table whose test did not run, or failed. Asked of whole runs only."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.getoption("keyword")
+    features = ROOT / "edge" / "core" / "features.json"  # tests/tidy fails where it is missing
+    if hasattr(config, "workerinput") or not whole or config.getoption("collectonly") or not features.exists():
+        return []
+    rows = json.loads(features.read_text(encoding="utf-8"))
+    return [f"{row['standard']}: {row['feature']}: {row['test']}" for row in rows if not PASSED.get(row["test"])]
 
 
 def no_skip() -> bool:
@@ -130,6 +149,11 @@ def no_skip() -> bool:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Names what was not run, last."""
+    unshown = unshown_features(terminalreporter.config)
+    if unshown:
+        terminalreporter.section("features that no passed test shows", red=True)
+        for row in unshown:
+            terminalreporter.line(row)
     reasons = Counter(skip_reason(report) for report in terminalreporter.stats.get("skipped", []))
     if not reasons:
         return

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("setup", "demo", "test", "native", "prove", "fuzz", "bench", "clean")
+COMMANDS = ("setup", "demo", "test", "native", "prove", "fuzz", "bench", "features", "clean")
 COMPLETE = {
     "version": (3, 11, 2),
     "prefix": "/usr",
