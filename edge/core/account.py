@@ -73,6 +73,14 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantState:
+    """What is left of a granted credit, and what the account had used when its period began."""
+
+    left_nano: MoneyNano
+    since_wh: WattHours
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """One customer's account and supply."""
 
@@ -121,6 +129,10 @@ class Account:
     standing_nano: MoneyNano = MoneyNano(0)  # standing charges since the issue
     paid_day: int = 0  # the newest local day a payment was counted on, and what came in on it
     paid_day_nano: MoneyNano = MoneyNano(0)
+    consumed_nano: MoneyNano = MoneyNano(0)  # charged ever: energy, standing charges, time debts
+    consumed_wh: WattHours = WattHours(0)
+    grants: Mapping[str, GrantState] = field(default_factory=dict)  # by name, since their period began
+    granted_mark_nano: MoneyNano = MoneyNano(0)  # of `consumed_nano`: up to there grants were spent
 
     @property
     def threshold_nano(self) -> MoneyNano:

@@ -11,6 +11,7 @@ from edge.core import events as ev
 from edge.core.account import Account, Register, State
 from edge.core.calendar import ZoneOffsets, local_day, next_local_midnight
 from edge.core.charge import Rating, rate_to
+from edge.core.credit_grant import grant_events
 from edge.core.daily_charges import Days, daily_events, days_since
 from edge.core.emergency import emergency_used
 from edge.core.issue_cycle import ends_billing_month, is_issued_after
@@ -108,6 +109,8 @@ def issue_now(state: State, account_id: str, rating: Rating) -> list[ev.Event]:
 def _end_days(crossing: _Crossing, days: Days) -> None:
     account = crossing.account
     for event in daily_events(account, crossing.rating.terms.get(account.tariff), days, crossing.rating.zone):
+        crossing.emit(event)
+    for event in grant_events(crossing.account, days):
         crossing.emit(event)
 
 

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edge.core.account import Account, Register
-from edge.core.calendar import ZoneOffsets
+from edge.core.allocation import Standing, payment_for
+from edge.core.calendar import ZoneOffsets, local_day
+from edge.core.emergency import emergency_used
 from edge.core.rating import Interval, Position, Rate, RatedInterval
 from edge.core.terms import Terms
 from edge.core.units import SECONDS_PER_DAY, MoneyNano
@@ -94,6 +96,16 @@ def suggested_top_up_nano(figures: Figures, minor_nano: int) -> MoneyNano:
     """What brings the balance up to the reserve, rounded up to the minor unit; never negative (RULES.md 6)."""
     missing = max(0, figures.reserve_nano - figures.live_nano)
     return MoneyNano(-(-missing // minor_nano) * minor_nano)
+
+
+def top_up_nano(account: Account, figures: Figures, rating: Rating, at: int) -> MoneyNano:
+    """As `suggested_top_up_nano`, with what the payment gives to debts on its way (RULES.md 5)."""
+    terms, debts = account.policy.credit, account.debts
+    used_nano = emergency_used(terms, account.emergency.invoked, figures.live_nano, account.threshold_nano)
+    day = local_day(rating.zone, max(0, min(at, rating.zone.end_at - 1)))
+    standing = Standing(figures.live_nano, account.threshold_nano, used_nano, debts.payment.cap_period(day))
+    needed = payment_for(figures.reserve_nano, debts, terms.old_debt_share, standing)
+    return MoneyNano(-(-needed // rating.minor_nano) * rating.minor_nano)
 
 
 def _interval(index: int, account: Account, register: Register) -> Interval:

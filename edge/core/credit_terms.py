@@ -7,7 +7,7 @@ are nano-currency (of the account's credit unit), shares hundredths of a percent
 from dataclasses import dataclass
 from enum import Enum
 
-from edge.core.units import MoneyNano
+from edge.core.units import MoneyNano, WattHours
 
 HUNDREDTHS_OF_PERCENT = 10_000
 NANO_PER_WATT_HOUR = 1_000_000  # an energy account is priced 1 a kWh, so 1 Wh of credit is this much
@@ -39,6 +39,34 @@ class IssueCycle(Enum):
     VEND = "vend"  # at each payment
 
 
+class GrantKind(Enum):
+    """COSEM credit_type 3 and 4."""
+
+    TIME = "time_based"
+    CONSUMPTION = "consumption_based"
+
+
+class GrantPeriod(Enum):
+    """How long a grant's period is; months are billing months."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class CreditGrant:
+    """Credit that comes with time, or with little use (edge.core.credit_grant)."""
+
+    name: str
+    kind: GrantKind
+    period: GrantPeriod
+    amount_nano: MoneyNano
+    priority: int = 1  # the lowest number is spent first, all before the token credit
+    energy_wh_max: WattHours = WattHours(0)  # consumption-based: granted for at most this much in the period
+    lapses: bool = False  # what is not spent in the period is taken back at its end
+
+
 @dataclass(frozen=True, slots=True)
 class CreditTerms:
     """Emergency credit, what is suspended when, limits that refuse, the share for old debt, unit and cycle."""
@@ -55,6 +83,7 @@ class CreditTerms:
     balance_nano_max: MoneyNano = MoneyNano(10**15)  # live balance after a payment
     meter_day_nano_max: MoneyNano = MoneyNano(10**15)  # payments of one meter in a day
     gateway_day_nano_max: MoneyNano = MoneyNano(10**16)  # payments of all meters here in a day
+    grants: tuple[CreditGrant, ...] = ()
 
 
 def check_credit_terms(terms: CreditTerms) -> None:
@@ -69,3 +98,6 @@ def check_credit_terms(terms: CreditTerms) -> None:
     ):
         if getattr(terms, name) < 0:
             raise ValueError(f"{name}: is {getattr(terms, name)}, allowed is 0 or more")
+    names = [grant.name for grant in terms.grants]
+    if len(set(names)) < len(names) or any(not grant.name or grant.amount_nano < 0 for grant in terms.grants):
+        raise ValueError("grants: names of their own and amounts of 0 or more are allowed")

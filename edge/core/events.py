@@ -658,6 +658,44 @@ class ReservedCreditMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantedCreditSpent:
+    """How much of each granted credit the charges up to this midnight used. No money moves: it is in the balance."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    spent: tuple[tuple[str, MoneyNano], ...]
+    consumed_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedCreditLapsed:
+    """What was not spent of a granted credit by the end of its period."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    credit: str
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class CreditPeriodBegan:
+    """A period of a time- or consumption-based credit began, with what is granted at it (0: nothing)."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    credit: str
+    kind: str
+    consumed_nano: MoneyNano
+    consumed_wh: WattHours
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRefused:
     """Something asked for on site (no signed order) that was not done, and why."""
 
@@ -684,6 +722,9 @@ MoneyEvent = (
     | PaymentModeChanged
     | CorrectionPosted
     | ReservedCreditMoved
+    | GrantedCreditSpent
+    | GrantedCreditLapsed
+    | CreditPeriodBegan
     | RequestRefused
 )
 

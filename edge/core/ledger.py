@@ -15,6 +15,7 @@ from edge.core.disconnect_control import ControlState
 from edge.core.money_ledger import ACCOUNT_CHANGES, counted_on, receipt_allocated, receipt_taken_back
 from edge.core.notices import grace_elapsed
 from edge.core.purchase_order import order_key
+from edge.core.rating import RatedLine
 from edge.core.supply_hold import SupplyHold, SupplyHoldKind, with_hold
 from edge.core.token import TokenEvent, apply_token
 from edge.core.units import SECONDS_PER_DAY, FreezeQuality, MoneyNano, UnixSeconds, WattHours
@@ -120,7 +121,16 @@ def _register_frozen(state: State, event: ev.RegisterFrozen) -> State:
         cycle_energy_wh=event.cycle_energy_wh,
         cycle_start_at=event.cycle_start_at,
     )
-    return _with(state, account)
+    return _with(state, _consumed(account, event.lines))
+
+
+def _consumed(account: Account, lines: tuple[RatedLine, ...]) -> Account:
+    """Counts what was charged, for credits that are granted by it."""
+    return replace(
+        account,
+        consumed_nano=MoneyNano(account.consumed_nano + sum(line.amount_nano for line in lines)),
+        consumed_wh=WattHours(account.consumed_wh + sum(line.energy_wh for line in lines)),
+    )
 
 
 def _bill_issued(state: State, event: ev.BillIssued) -> State:
@@ -288,6 +298,7 @@ def _readings_recorded(state: State, event: ev.ReadingsRecorded) -> State:
             cycle_energy_wh=event.cycle_energy_wh[index],
             cycle_start_at=event.cycle_start_at[index],
         )
+        accounts[account_id] = _consumed(accounts[account_id], lines)
     for account_id, account in accounts.items():
         episode = account.episode
         if episode is not None and episode.grace_clock is not None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from edge.core import events as ev
-from edge.core.account import Account, Receipt, Register
+from edge.core.account import Account, GrantState, Receipt, Register
 from edge.core.credit_terms import CreditUnit, PaymentMode
 from edge.core.debt import DebtKind, Debts, PaymentDebt, TimeDebt, moved, with_payment_taken
 from edge.core.emergency import EmergencyCredit
@@ -94,6 +94,7 @@ def _instalment_due(account: Account, event: ev.InstalmentDue) -> Account:
 
 def _daily_charge_posted(account: Account, event: ev.DailyChargePosted) -> Account:
     debts = moved(account.debts, DebtKind.ACCUMULATED, event.accumulated_nano)
+    account = replace(account, consumed_nano=MoneyNano(account.consumed_nano + event.amount_nano))
     kind = _TIME_CHARGES.get(event.charge)
     if kind is not None:
         return replace(account, money_nano=event.balance_nano, debts=moved(debts, kind, -event.amount_nano))
@@ -147,6 +148,8 @@ def _tenant_changed(account: Account, event: ev.TenantChanged) -> Account:
         reserved_nano=MoneyNano(0),
         purchase=PurchaseControl(),
         standing_nano=MoneyNano(0),
+        grants={},
+        granted_mark_nano=account.consumed_nano,
     )
 
 
@@ -157,6 +160,25 @@ def _payment_mode_changed(account: Account, event: ev.PaymentModeChanged) -> Acc
 
 def _reserved_credit_moved(account: Account, event: ev.ReservedCreditMoved) -> Account:
     return replace(account, money_nano=event.balance_nano, reserved_nano=event.reserved_nano)
+
+
+def _granted_credit_spent(account: Account, event: ev.GrantedCreditSpent) -> Account:
+    grants = dict(account.grants)
+    for name, amount_nano in event.spent:
+        grants[name] = replace(grants[name], left_nano=MoneyNano(grants[name].left_nano - amount_nano))
+    return replace(account, grants=grants, granted_mark_nano=event.consumed_nano)
+
+
+def _granted_credit_lapsed(account: Account, event: ev.GrantedCreditLapsed) -> Account:
+    state = replace(account.grants[event.credit], left_nano=MoneyNano(0))
+    return replace(account, money_nano=event.balance_nano, grants={**account.grants, event.credit: state})
+
+
+def _credit_period_began(account: Account, event: ev.CreditPeriodBegan) -> Account:
+    before = account.grants.get(event.credit)
+    left_nano = MoneyNano(event.posting_nano + (before.left_nano if before is not None else 0))
+    grants = {**account.grants, event.credit: GrantState(left_nano, event.consumed_wh)}
+    return replace(account, money_nano=event.balance_nano, grants=grants, granted_mark_nano=event.consumed_nano)
 
 
 ACCOUNT_CHANGES: Mapping[type, Callable[[Account, Any], Account]] = {
@@ -175,4 +197,7 @@ ACCOUNT_CHANGES: Mapping[type, Callable[[Account, Any], Account]] = {
     ev.PaymentModeChanged: _payment_mode_changed,
     ev.CorrectionPosted: _money_moved,
     ev.ReservedCreditMoved: _reserved_credit_moved,
+    ev.GrantedCreditSpent: _granted_credit_spent,
+    ev.GrantedCreditLapsed: _granted_credit_lapsed,
+    ev.CreditPeriodBegan: _credit_period_began,
 }

@@ -39,6 +39,7 @@ from edge.core.units import SECONDS_PER_DAY, ClockReading, MoneyNano, UnixSecond
 
 # Where no clock can say how long ago the record was made, physics is asked for a month.
 ELAPSED_UNKNOWN_S = 31 * SECONDS_PER_DAY
+READ_BACK_S = 60  # between the last of the load and the read-back of an open relay
 SITE_BOOK = "site_book"  # Policy.signed_by of what the installer wrote
 NO_CREDIT, LOAD_LIMIT = "no_credit", "load_limit"  # why a local disconnect stands
 REMOTE = {Trigger.REMOTE_DISCONNECT: "cut", Trigger.REMOTE_RECONNECT: "restore"}
@@ -552,15 +553,22 @@ def _observe_output_state(turn: Turn, command: cmd.ObserveOutputState) -> None:
     if account is None or account.output_connected is command.connected:
         return
     wanted = account.control_state is ControlState.CONNECTED
-    register_wh = _register_now(account, command.sample) if command.sample is not None else None
+    register_wh = _register_at_most(account, command.sample, command.received) if command.sample is not None else None
     at = command.received.at
     turn.emit(ev.OutputStateObserved(at, command.account_id, command.connected, wanted, register_wh))
 
 
-def _register_now(account: Account, sample: cmd.Sample) -> WattHours | None:
-    """The account's register at a sample, None where it cannot be believed."""
+def _register_at_most(account: Account, sample: cmd.Sample, clock: ClockReading) -> WattHours | None:
+    """The most the account's register can show at `clock` after a sample; None where the sample is not believed.
+
+    The sample is from before the relay moved: what physics allows since then went through a closed one.
+    """
     found = _delta(account.recorded, sample, max(account.recorded.at, sample.at))
-    return None if found.energy_wh is None else WattHours(account.recorded.register_wh + found.energy_wh)
+    if found.energy_wh is None:
+        return None
+    since_s = max(0, clock.at - sample.at) + READ_BACK_S
+    possible_wh = plausible_energy(sample.power_w_max, since_s, sample.step_wh)
+    return WattHours(account.recorded.register_wh + found.energy_wh + possible_wh)
 
 
 def _accept_tariff(turn: Turn, command: cmd.AcceptTariff) -> None:

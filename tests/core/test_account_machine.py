@@ -3,9 +3,10 @@
 The books here are kept from the events alone. Everything is replayed at the end of each life.
 """
 
+from collections import Counter
 from dataclasses import replace
 from functools import reduce
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,29 +16,42 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.account import State
-from edge.core.calendar import daily_windows, parse_date
-from edge.core.credit_terms import CreditTerms, CreditUnit, IssueCycle, PaymentMode
+from edge.core.calendar import daily_windows, local_day
+from edge.core.credit_terms import (
+    CreditGrant,
+    CreditTerms,
+    CreditUnit,
+    GrantKind,
+    GrantPeriod,
+    IssueCycle,
+    PaymentMode,
+)
 from edge.core.debt import DebtKind
 from edge.core.disconnect_control import ControlState, Trigger
 from edge.core.emergency import emergency_used
 from edge.core.ledger import apply
 from edge.core.policy import LegalProfile, Policy
 from edge.core.purchase_order import OrderOperation, PurchaseOrder
-from edge.core.units import ClockQuality, MoneyNano, UnixSeconds
+from edge.core.units import ClockQuality, MoneyNano, UnixSeconds, WattHours
 
 NANO = 1_000_000_000
 UNITS = st.integers(-3, 60)
 SMALL = st.integers(0, 20 * NANO)
 
+GRANTS = (
+    CreditGrant("free", GrantKind.TIME, GrantPeriod.DAY, MoneyNano(NANO), lapses=True),
+    CreditGrant("thrift", GrantKind.CONSUMPTION, GrantPeriod.WEEK, MoneyNano(NANO), 2, WattHours(9_000)),
+)
 CREDIT_TERMS = st.builds(
     CreditTerms,
+    grants=st.sampled_from([(), GRANTS[:1], GRANTS]),
     issue_cycle=st.sampled_from(IssueCycle),
-    emergency_limit_nano=st.sampled_from([0, 5 * NANO]),
+    emergency_limit_nano=st.sampled_from([5 * NANO, 5 * NANO, 0]),
     emergency_threshold_nano=st.sampled_from([0, 2 * NANO]),
     emergency_pays_standing=st.booleans(),
     suspend_debt_disabled=st.booleans(),
     suspend_debt_emergency=st.booleans(),
-    accumulate_below_threshold=st.booleans(),
+    accumulate_below_threshold=st.sampled_from([True, True, False]),
     old_debt_share=st.sampled_from([0, 2500, 10_000]),
     balance_nano_max=st.sampled_from([200 * NANO, 10**15]),
     meter_day_nano_max=st.sampled_from([80 * NANO, 10**15]),
@@ -54,10 +68,31 @@ POLICIES = st.builds(
 )
 
 
+SOMETIMES = {
+    "AllocationReversed",
+    "BillIssued",
+    "DailyChargePosted",
+    "DebtSet",
+    "DisconnectControlChanged",
+    "EmergencyCreditDrawn",
+    "EmergencyCreditSelected",
+    "InstalmentDue",
+    "MinimumBillPosted",
+    "PaymentAllocated",
+    "PaymentRefused",
+    "PaymentReversed",
+    "PurchaseOrderApplied",
+    "RequestRefused",
+    "ReservedCreditMoved",
+    "TenantChanged",
+}
+
+
 class Life(RuleBasedStateMachine):
     """One account on a site with standing charges and a minimum bill."""
 
     make: Any = None  # set by the test: makes a site
+    happened: ClassVar[Counter[str]] = Counter()  # in all lives
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +100,8 @@ class Life(RuleBasedStateMachine):
         self.seen, self.money, self.count = 0, 0, 0
         self.debts: dict[str, int] = {}
         self.reserved = 0
-        self.paid: dict[str, int] = {}
+        self.paid: dict[str, int] = {}  # what is left of a payment
+        self.given: dict[str, int] = {}
         self.orders: dict[int, int] = {}
 
     @initialize(policy=POLICIES, opening=UNITS)
@@ -85,6 +121,43 @@ class Life(RuleBasedStateMachine):
 
     # --- what may happen ---
 
+    @rule(days=st.integers(1, 4), energy_wh=st.integers(0, 9_000))
+    def nights(self, days: int, energy_wh: int) -> None:
+        self.site.quality = ClockQuality.NTP
+        self.reading(days * 86_400, energy_wh, True)
+
+    @rule(units=st.integers(1, 60), energy_wh=st.integers(0, 900))
+    def top_up(self, units: int, energy_wh: int) -> None:
+        self.count += 1
+        sample = self.sampled(energy_wh)
+        self.site.pay(self.now, units * NANO // 7, f"T{self.count}", sample=sample)
+
+    @rule(kind=st.sampled_from([DebtKind.PAYMENT, DebtKind.ACCUMULATED, DebtKind.OLD]), amount=SMALL, units=UNITS)
+    def owes_and_pays(self, kind: DebtKind, amount: int, units: int) -> None:
+        self.debt(kind, amount, 2500, None, 0)
+        self.top_up(max(1, units), 0)
+
+    @rule(energy_wh=st.integers(1, 9_000))
+    def lives_on_emergency_credit(self, energy_wh: int) -> None:
+        self.empties()
+        self.emergency()
+        self.nights(1, energy_wh)
+
+    @rule(newest=st.integers(0, 3), percent=st.integers(0, 120))
+    def takes_back(self, newest: int, percent: int) -> None:
+        if self.paid:
+            payment_id = list(self.paid)[-1 - newest % len(self.paid)]
+            self.count += 1
+            amount = MoneyNano(self.given[payment_id] * percent // 100)
+            self.do(cmd.ReversePayment(self.clock, payment_id, amount, f"r-{self.count}"))
+
+    @rule()
+    def empties(self) -> None:
+        """The next charge finds nothing above the threshold."""
+        account = self.site.state.accounts["A01"]
+        left = account.recorded_live_nano - account.threshold_nano
+        self.do(cmd.PostCorrection(self.clock, "A01", MoneyNano(-left), "led 1", "x", ("a", "b")))
+
     @rule(passed=st.integers(1, 400_000), energy_wh=st.integers(0, 9_000), record=st.booleans())
     def reading(self, passed: int, energy_wh: int, record: bool) -> None:
         self.now += passed
@@ -92,7 +165,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(
         units=UNITS,
-        number=st.integers(0, 9),
+        number=st.integers(0, 5),
         late_s=st.integers(-(10**6), 10**6),
         energy_wh=st.integers(0, 900),
         with_sample=st.booleans(),
@@ -101,11 +174,6 @@ class Life(RuleBasedStateMachine):
         sample = self.sampled(energy_wh) if with_sample else None
         paid_at = UnixSeconds(max(0, self.now - late_s))
         self.site.pay(self.now, units * NANO // 3, f"P{number}", paid_at=paid_at, sample=sample)
-
-    @rule(number=st.integers(0, 9), amount=st.integers(-NANO, 20 * NANO))
-    def reversal(self, number: int, amount: int) -> None:
-        self.count += 1
-        self.do(cmd.ReversePayment(self.clock, f"P{number}", MoneyNano(amount), f"r-{self.count}"))
 
     @rule(
         kind=st.sampled_from(DebtKind),
@@ -116,16 +184,18 @@ class Life(RuleBasedStateMachine):
     )
     def debt(self, kind: DebtKind, amount: int, share: int, cap: int | None, daily: int) -> None:
         limit = None if cap is None else MoneyNano(cap)
-        terms = {"share": share, "cap_nano": limit, "daily_nano": MoneyNano(daily)}
+        terms: Any = {"share": share, "cap_nano": limit, "daily_nano": MoneyNano(daily)}
         self.do(cmd.SetDebt(self.clock, "A01", kind, MoneyNano(amount), "r", **terms))
 
-    @rule(total=SMALL, days=st.lists(st.integers(0, 40), min_size=1, max_size=4, unique=True))
-    def instalments(self, total: int, days: list[int]) -> None:
-        first, share = parse_date("2024-04-01"), 10_000 // len(days)
-        rest = 10_000 - share * (len(days) - 1)
-        shares = [(first + day, share) for day in sorted(days)]
-        shares[-1] = (shares[-1][0], rest)
-        self.do(cmd.AgreeInstalments(self.clock, "A01", "plan", MoneyNano(total), tuple(shares)))
+    @rule(percent=st.integers(0, 101), days=st.lists(st.integers(0, 40), min_size=1, max_size=4, unique=True))
+    def instalments(self, percent: int, days: list[int]) -> None:
+        if not self.debts.get("old"):
+            self.debt(DebtKind.OLD, 9 * NANO, 0, None, 0)
+        today, share = local_day(self.site.rating.zone, self.now), 10_000 // len(days)
+        shares = [(today + day, share) for day in sorted(days)]
+        shares[-1] = (shares[-1][0], 10_000 - share * (len(days) - 1))
+        total = MoneyNano(self.site.state.accounts["A01"].debts.old_nano * percent // 100)
+        self.do(cmd.AgreeInstalments(self.clock, "A01", "plan", total, tuple(shares)))
 
     @rule(
         number=st.integers(0, 5),
@@ -176,7 +246,7 @@ class Life(RuleBasedStateMachine):
         trigger = Trigger.REMOTE_DISCONNECT if cut else Trigger.REMOTE_RECONNECT
         self.do(cmd.SwitchSupply(self.clock, "A01", trigger, "operator"))
 
-    @rule(back_s=st.integers(-(10**5), 10**6), quality=st.sampled_from(ClockQuality))
+    @rule(back_s=st.integers(-(10**5), 2 * 10**5), quality=st.sampled_from(ClockQuality))
     def clock_step(self, back_s: int, quality: ClockQuality) -> None:
         before, self.now = self.now, max(1_704_100_000, self.now - back_s)
         self.site.elapsed_offset_s += before - self.now
@@ -198,6 +268,7 @@ class Life(RuleBasedStateMachine):
         }
         assert min(self.debts.values(), default=0) >= 0
         assert account.reserved_nano == self.reserved >= 0
+        assert all(state.left_nano >= 0 for state in account.grants.values())
         assert sum(line.amount_nano for line in account.charged) == account.estimate_nano
         terms, used = account.policy.credit, account.emergency.used_nano
         assert used >= 0
@@ -214,7 +285,7 @@ class Life(RuleBasedStateMachine):
             case ev.PaymentApplied():
                 assert event.payment_id not in self.paid
                 assert event.posting_nano == event.amount_nano > 0
-                self.paid[event.payment_id] = event.amount_nano
+                self.paid[event.payment_id] = self.given[event.payment_id] = event.amount_nano
             case ev.PaymentAllocated():
                 self.allocated(event, -1)
                 credit = event.below_threshold_nano + event.emergency_nano + event.token_nano
@@ -264,11 +335,13 @@ class Life(RuleBasedStateMachine):
         assert account.mode is PaymentMode.PREPAYMENT
 
     def teardown(self) -> None:
+        self.happened.update(type(event).__name__ for event in self.site.events)
         replayed = reduce(apply, self.site.events, State())
         assert replayed == self.site.state
         charges = [event for event in self.site.events if isinstance(event, ev.DailyChargePosted)]
-        days = [(event.name, event.first_day) for event in charges]
-        assert len(days) == len(set(days))  # a day is charged once
+        spans = [(event.name, event.first_day, event.count) for event in charges if event.name != "line"]
+        days = [(name, day) for name, first, count in spans for day in range(first, first + count)]
+        assert len(days) == len(set(days))  # each day is charged once
         payments = [event.payment_id for event in self.site.events if isinstance(event, ev.PaymentApplied)]
         assert len(payments) == len(set(payments))
         for event in self.site.events:
@@ -283,7 +356,7 @@ def test_money_and_debts_are_conserved_in_every_life_of_an_account(make_site: An
             {"name": "daily", "amount": "0.31", "per": "day"},
             {"name": "line", "amount": "1.5", "per": "month"},
         ],
-        minimum_bill={"amount": "0.2", "per": "day"},
+        minimum_bill={"amount": "0.9", "per": "day"},
     )
 
     class Here(Life):
@@ -291,9 +364,53 @@ def test_money_and_debts_are_conserved_in_every_life_of_an_account(make_site: An
 
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     run_state_machine_as_test(
-        Here, settings=settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=checks)
+        Here, settings=settings(max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=checks)
     )
-    assert replace(Policy()) == Policy()
+    assert Life.happened["PaymentApplied"] > Life.happened["AccountOpened"] > 0
+    assert Life.happened["DailyChargePosted"] > 0
+
+
+def test_a_life_with_everything_in_it_is_conserved_too(make_site: Any, document: Any, at: Any) -> None:
+    standing = [{"name": "daily", "amount": "0.31", "per": "day"}]
+    made = document(standing_charges=standing, minimum_bill={"amount": "0.9", "per": "day"})
+
+    class Here(Life):
+        make = staticmethod(lambda: (make_site(made), at("2024-04-01T10:00"), 1000))
+
+    life = Here()
+    terms = CreditTerms(
+        emergency_limit_nano=MoneyNano(NANO),
+        emergency_threshold_nano=MoneyNano(2 * NANO),
+        accumulate_below_threshold=True,
+        old_debt_share=2500,
+    )
+    policy = replace(Policy(), legal_profile=LegalProfile.PREPAYMENT_IMMEDIATE, credit=terms, issue_day=15)
+    story: list[tuple[Any, ...]] = [
+        (life.opened, policy, 5),
+        (life.debt, DebtKind.TIME_1, 9 * NANO, 0, None, NANO // 3),
+        (life.owes_and_pays, DebtKind.PAYMENT, 5 * NANO, 10),
+        (life.owes_and_pays, DebtKind.OLD, 5 * NANO, 10),
+        (life.instalments, 100, [1, 2]),
+        (life.nights, 4, 5000),
+        (life.owes_and_pays, DebtKind.ACCUMULATED, 5 * NANO, 10),
+        (life.takes_back, 0, 100),
+        (life.takes_back, 0, 1),
+        (life.payment, 0, 1, 0, 0, False),
+        (life.reserve, NANO // 9),
+        (life.lives_on_emergency_credit, 100),
+        (life.nights, 1, 9000),
+        (life.nights, 1, 9000),
+        (life.order, 1, OrderOperation.REFRESH, CreditUnit.MONEY, 3 * NANO, None, 10),
+        (life.order, 1, OrderOperation.REFRESH, CreditUnit.MONEY, 3 * NANO, None, 10),
+        (life.nights, 4, 10),
+        (life.nights, 4, 10),
+        (life.tenant, 1, 5, 10),
+    ]
+    for act, *arguments in story:
+        act(*arguments)
+        life.every_nano_is_where_the_events_say()
+    life.teardown()
+    assert {type(event).__name__ for event in life.site.events} >= SOMETIMES
 
 
 @pytest.mark.parametrize("kind", list(DebtKind))

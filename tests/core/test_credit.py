@@ -205,7 +205,7 @@ def test_parts_of_a_payment_taken_back_one_by_one_never_exceed_it(owing: Any, at
 def test_a_reversal_gives_the_rate_cap_back(site: Any, at: Any) -> None:
     now = at("2024-04-08T10:00")
     site.open(now, 0, 0, QUIET)
-    terms = {"share": 10_000, "cap_nano": MoneyNano(5 * NANO)}
+    terms: Any = {"share": 10_000, "cap_nano": MoneyNano(5 * NANO)}
     site.do(cmd.SetDebt(site.clock(now), "A01", DebtKind.PAYMENT, MoneyNano(50 * NANO), "agreement", **terms))
     site.pay(now, 5 * NANO, "P1")
     reverse(site, now, 5, "c-1")

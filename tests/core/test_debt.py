@@ -12,13 +12,15 @@ from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.account import State
 from edge.core.calendar import daily_windows, parse_date
-from edge.core.credit_terms import CreditTerms, IssueCycle, PaymentMode
+from edge.core.charge import suggested_top_up_nano, top_up_nano
+from edge.core.credit_terms import CreditTerms, CreditUnit, IssueCycle, PaymentMode
 from edge.core.debt import CAP_PERIODS_KEPT, DebtKind, PaymentDebt, payment_debt_part, with_payment_taken
 from edge.core.disconnect_control import Trigger
 from edge.core.instalment import instalment_plan
 from edge.core.issue_cycle import is_issued_after
 from edge.core.ledger import apply
 from edge.core.policy import LegalProfile, Policy
+from edge.core.purchase_order import OrderOperation, PurchaseOrder
 from edge.core.units import MoneyNano, UnixSeconds, WattHours
 
 NANO = 1_000_000_000
@@ -36,7 +38,7 @@ def quiet(**terms: Any) -> Policy:
     return replace(QUIET, credit=CreditTerms(**terms))
 
 
-def owe(site: Any, at: int, kind: DebtKind, amount_nano: int, **terms: Any) -> list[ev.Event]:
+def owe(site: Any, at: int, kind: DebtKind, amount_nano: int, **terms: Any) -> list[Any]:
     order = cmd.SetDebt(site.clock(at), "A01", kind, MoneyNano(amount_nano), "agreement 1", **terms)
     return list(site.do(order))
 
@@ -255,6 +257,25 @@ def test_the_days_before_a_payment_are_charged_before_it_is_allocated(make_site:
     now = start + 4 * DAY_S + 60
     (allocated,) = of(site.pay(now, 5 * NANO, sample=site.sample(now, 0)), ev.PaymentAllocated)
     assert allocated.accumulated_debt_nano == 2 * NANO
+
+
+@pytest.mark.parametrize(
+    ("accumulated", "share", "wanted"), [(0, 0, 30 * NANO), (5, 0, 35 * NANO), (5, 2000, 43_750_000_000)]
+)
+def test_the_suggested_top_up_holds_what_it_gives_to_debts(
+    site: Any, at: Any, accumulated: int, share: int, wanted: int
+) -> None:
+    start = at("2024-04-01T00:00")
+    order = PurchaseOrder(1, OrderOperation.REFRESH, CreditUnit.MONEY, MoneyNano(0), MoneyNano(30 * NANO))
+    site.open(start, 0, 0, quiet())
+    site.do(cmd.TakePurchaseOrder(site.clock(start), "A01", order))  # its alarm threshold is the reserve
+    owe(site, start, DebtKind.ACCUMULATED, accumulated * NANO)
+    owe(site, start, DebtKind.PAYMENT, 10 * NANO, share=share)
+    found, figures = account(site), site.last.figures["A01"]
+    assert top_up_nano(found, figures, site.rating, start) == wanted
+    site.pay(start + 60, top_up_nano(found, figures, site.rating, start))
+    assert top_up_nano(account(site), site.last.figures["A01"], site.rating, start) == 0
+    assert suggested_top_up_nano(figures, 10_000_000) == 30 * NANO
 
 
 # --- old debt and instalments ----------------------------------------------------------------------

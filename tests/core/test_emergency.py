@@ -34,7 +34,7 @@ def flat(make_site: Any, document: Any) -> Any:
     return make_site({key: value for key, value in made.items() if key != "blocks"})
 
 
-def select(site: Any, at: int, **changes: Any) -> list[ev.Event]:
+def select(site: Any, at: int, **changes: Any) -> list[Any]:
     return list(site.do(replace(cmd.SelectEmergencyCredit(site.clock(at), "A01"), **changes)))
 
 

@@ -103,7 +103,7 @@ def let(site: Any, at: Any) -> Any:
     return site
 
 
-def change(site: Any, at: int, register_wh: int, tenant: str = "tenant-2", **changes: Any) -> list[ev.Event]:
+def change(site: Any, at: int, register_wh: int, tenant: str = "tenant-2", **changes: Any) -> list[Any]:
     command = cmd.ChangeTenant(site.clock(at), "A01", tenant, sample=site.sample(at, register_wh))
     return list(site.do(replace(command, **changes)))
 
@@ -172,7 +172,7 @@ def test_a_supply_cut_for_the_former_tenants_debt_comes_back(site: Any, at: Any)
 # --- modes --------------------------------------------------------------------------------------------
 
 
-def set_mode(site: Any, at: int, mode: PaymentMode) -> list[ev.Event]:
+def set_mode(site: Any, at: int, mode: PaymentMode) -> list[Any]:
     return list(site.do(cmd.ChangePaymentMode(site.clock(at), "A01", mode)))
 
 
@@ -294,7 +294,9 @@ def test_the_pooled_register_rises_by_what_all_meters_count(site: Any, at: Any) 
     assert first is not None
     assert (first.at, first.register_wh, first.power_w_max, first.step_wh) == (now + 9, 9_750, 30_000, 3)
     site.open(now + 9, 9_750, 0, QUIET)
-    second = pooled_sample("A01", [sample_of(now + 900, 800), sample_of(now + 905, 50), sample_of(now + 909, 9_001)])
+    second: Any = pooled_sample(
+        "A01", [sample_of(now + 900, 800), sample_of(now + 905, 50), sample_of(now + 909, 9_001)]
+    )
     site.do(cmd.TakeRound(site.clock(now + 910), (second,), record=True))
     assert account(site).energy_since_issue_wh == 101
 
@@ -309,7 +311,7 @@ def test_a_silent_meter_leaves_the_landlord_unread(at: Any, spread: int, known: 
 def test_a_meter_that_goes_back_holds_the_landlords_account(site: Any, at: Any) -> None:
     now = at("2024-04-01T10:00")
     site.open(now, 1_500, 0, QUIET)
-    pooled = pooled_sample("A01", [sample_of(now + 900, 1_010), sample_of(now + 900, 0, confirmed=True)])
+    pooled: Any = pooled_sample("A01", [sample_of(now + 900, 1_010), sample_of(now + 900, 0, confirmed=True)])
     events = site.do(cmd.TakeRound(site.clock(now + 900), (pooled,), record=True))
     assert of(events, ev.HoldRaised)[0].reason == "register_regression"
 

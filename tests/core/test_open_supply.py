@@ -9,6 +9,7 @@ from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.disconnect_control import ControlState, Trigger
 from edge.core.policy import LoadLimit, Policy
+from edge.core.reading import plausible_energy
 from edge.core.units import MoneyNano
 
 NANO = 1_000_000_000
@@ -22,9 +23,10 @@ def bypasses(events: Any) -> list[int]:
 
 @pytest.fixture
 def opened(site: Any, at: Any) -> Any:
-    """An account whose relay was read back open at 10,000 Wh."""
+    """An account whose relay was read back open at 10,000 Wh at most."""
     site.open(at(START), 0, 100 * NANO)
-    sample = site.sample(at("2024-04-13T10:00"), 10_000)
+    allowed_wh = plausible_energy(20_000, 60, 0)
+    sample = site.sample(at("2024-04-13T10:00"), 10_000 - allowed_wh)
     site.do(cmd.ObserveOutputState(site.clock(at("2024-04-13T10:00")), "A01", False, sample))
     return site
 
@@ -35,6 +37,15 @@ def test_energy_through_an_open_relay_is_told_and_charged(opened: Any, at: Any) 
     assert bypasses(opened.round(at("2024-04-13T10:45"), 10_900)) == []
     assert bypasses(opened.round(at("2024-04-13T11:00"), 11_100)) == [600]
     assert opened.state.accounts["A01"].estimate_nano == 11_100 * 510_000
+
+
+def test_energy_between_the_last_sample_and_the_read_back_is_no_bypass(site: Any, at: Any) -> None:
+    """Half an hour of 20 kW may have gone through the relay before it opened."""
+    site.open(at(START), 0, 100 * NANO)
+    sample = site.sample(at("2024-04-13T09:30"), 1000)
+    site.do(cmd.ObserveOutputState(site.clock(at("2024-04-13T10:00")), "A01", False, sample))
+    assert bypasses(site.round(at("2024-04-13T10:15"), 1000 + 10_000)) == []
+    assert bypasses(site.round(at("2024-04-13T11:00"), 1000 + 12_000)) != []
 
 
 def test_a_closed_relay_is_no_bypass(opened: Any, at: Any) -> None:
