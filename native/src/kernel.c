@@ -65,15 +65,18 @@
 			0 < t->cell_limit_wh[c] <= 100000000000
 			&& -price_max(energy_wh_max) <= t->cell_price_micro_per_kwh[c] <= price_max(energy_wh_max);
 
+	predicate period_good{L}(struct tariff_tables *t, integer p, integer first, integer end, integer positions,
+				 integer energy_wh_max) =
+		0 <= t->period_position[p] < positions
+		&& t->period_first_cell[first] <= t->period_first_cell[p]
+		&& t->period_first_cell[p + 1] <= t->period_first_cell[end]
+		&& cells_good(t, t->period_first_cell[p], t->period_first_cell[p + 1], energy_wh_max);
+
 	predicate periods_good{L}(struct tariff_tables *t, integer first, integer end, integer positions,
 				  integer energy_wh_max) =
 		0 <= first < end <= t->period_count
 		&& 1 <= positions <= 1048576 && 1 <= energy_wh_max <= 100000000000
-		&& \forall integer p; first <= p < end ==>
-			0 <= t->period_position[p] < positions
-			&& t->period_first_cell[first] <= t->period_first_cell[p]
-			&& t->period_first_cell[p + 1] <= t->period_first_cell[end]
-			&& cells_good(t, t->period_first_cell[p], t->period_first_cell[p + 1], energy_wh_max);
+		&& \forall integer p; first <= p < end ==> period_good(t, p, first, end, positions, energy_wh_max);
 
 	predicate segment_good{L}(struct tariff_tables *t, integer s, integer first_period, integer end_period) =
 		-100000000000 <= t->segment_start_at[s] <= 100000000000
@@ -94,7 +97,11 @@
 		&& segments_good(t, t->tariff_first_segment[g], t->tariff_first_segment[g + 1],
 				 t->tariff_first_period[g], t->tariff_first_period[g + 1]);
 
-	predicate tables_good{L}(struct tariff_tables *t) = 1 <= t->tariff_count < 2147483647
+	predicate counts_good{L}(struct tariff_tables *t) = 1 <= t->tariff_count < 2147483647
+		&& 1 <= t->segment_count < 2147483647 && 1 <= t->period_count < 2147483647
+		&& 1 <= t->cell_count < 2147483647;
+
+	predicate tables_good{L}(struct tariff_tables *t) = counts_good(t)
 		&& \forall integer g; 0 <= g < t->tariff_count ==> tariff_good(t, g);
 */
 
@@ -133,6 +140,10 @@
 				    integer end) =
 		(\forall integer i; first <= i < end ==> interval_good(t, a, g, i))
 		&& (\forall integer i; first < i < end ==> a->interval_end_at[i - 1] <= a->interval_start_at[i]);
+
+	predicate account_good{L}(struct tariff_tables *t, struct tariff_accounts *a, integer n) =
+		position_good(t, a, n)
+		&& intervals_good(t, a, a->tariff[n], a->first_interval[n], a->first_interval[n + 1]);
 */
 
 /* --- checks: no function of this part writes anything --------------------------------------- */
@@ -213,10 +224,7 @@ periods_are_good(const struct tariff_tables *t, int64_t first, int64_t end, int6
 	/*@
 		loop invariant first <= p <= end;
 		loop invariant \forall integer k; first <= k < p ==>
-			0 <= t->period_position[k] < positions
-			&& t->period_first_cell[first] <= t->period_first_cell[k]
-			&& t->period_first_cell[k + 1] <= t->period_first_cell[end]
-			&& cells_good(t, t->period_first_cell[k], t->period_first_cell[k + 1], energy_wh_max);
+			period_good(t, k, first, end, positions, energy_wh_max);
 		loop assigns p;
 		loop variant end - p;
 	*/
@@ -229,6 +237,7 @@ periods_are_good(const struct tariff_tables *t, int64_t first, int64_t end, int6
 			return 0;
 		if (!cells_are_good(t, first_cell, end_cell, energy_wh_max))
 			return 0;
+		/*@ assert period_good(t, p, first, end, positions, energy_wh_max); */
 	}
 	return 1;
 }
@@ -494,8 +503,7 @@ check_account(const struct tariff_tables *t, const struct tariff_accounts *a, in
 	assigns \nothing;
 	ensures \result == TARIFF_OK ==> 0 <= a->account_count < 2147483647 && 1 <= a->position_stride <= 1048576
 		&& (details != \null ==> 1 <= details->cell_stride <= 1048576)
-		&& (\forall integer k; 0 <= k < a->account_count ==> position_good(t, a, k)
-			&& intervals_good(t, a, a->tariff[k], a->first_interval[k], a->first_interval[k + 1]));
+		&& (\forall integer k; 0 <= k < a->account_count ==> account_good(t, a, k));
 */
 static enum tariff_result
 check_accounts(const struct tariff_tables *t, const struct tariff_accounts *a, const struct tariff_details *details)
@@ -514,8 +522,7 @@ check_accounts(const struct tariff_tables *t, const struct tariff_accounts *a, c
 	int64_t cell_stride = details != NULL ? details->cell_stride : INT64_MAX;
 	/*@
 		loop invariant 0 <= n <= a->account_count;
-		loop invariant \forall integer k; 0 <= k < n ==> position_good(t, a, k)
-			&& intervals_good(t, a, a->tariff[k], a->first_interval[k], a->first_interval[k + 1]);
+		loop invariant \forall integer k; 0 <= k < n ==> account_good(t, a, k);
 		loop assigns n;
 		loop variant a->account_count - n;
 	*/
@@ -523,6 +530,7 @@ check_accounts(const struct tariff_tables *t, const struct tariff_accounts *a, c
 		enum tariff_result result = check_account(t, a, n, cell_stride);
 		if (result != TARIFF_OK)
 			return result;
+		/*@ assert account_good(t, a, n); */
 	}
 	return TARIFF_OK;
 }
@@ -618,14 +626,6 @@ block_cost(const int64_t *limit_wh, const int64_t *price, int64_t cell, int64_t 
 
 /* --- rating intervals ------------------------------------------------------------------------ */
 
-/* Where the results of one account go while its intervals are rated. */
-struct cursor {
-	int64_t tariff;
-	int64_t segment; /* of the last second rated */
-	int64_t cycle_start_at;
-	int64_t *energy_wh; /* block positions, in the caller's result */
-};
-
 /* The second that says which segment an interval starts in: one of no length belongs to the second before it. */
 /*@
 	requires -9223372036854775807 <= end_at;
@@ -712,49 +712,179 @@ set_to_zero(int64_t *energy_wh, int64_t count)
 		energy_wh[i] = 0;
 }
 
-/* A position starts over from zero in a later cycle than its own; an earlier one never resets it. */
 /*@
-	requires readable(t) && \valid(cursor) && 0 <= segment < t->segment_count;
-	requires 0 <= cursor->tariff < t->tariff_count && 0 <= t->tariff_position_count[cursor->tariff] <= 1048576;
-	requires \valid(cursor->energy_wh + (0 .. t->tariff_position_count[cursor->tariff] - 1));
-	requires clear(t, cursor->energy_wh, t->tariff_position_count[cursor->tariff]);
-	requires \separated(cursor, t, cursor->energy_wh + (0 .. t->tariff_position_count[cursor->tariff] - 1));
-	requires \separated(cursor, t->tariff_position_count + (0 .. t->tariff_count - 1));
-	requires \separated(cursor, t->segment_cycle_start_at + (0 .. t->segment_count - 1));
-	assigns cursor->cycle_start_at, cursor->energy_wh[0 .. t->tariff_position_count[cursor->tariff] - 1];
-	behavior same:
-		assumes t->segment_cycle_start_at[segment] <= cursor->cycle_start_at;
-		assigns \nothing;
-	behavior first:
-		assumes t->segment_cycle_start_at[segment] > cursor->cycle_start_at == -9223372036854775807 - 1;
-		assigns cursor->cycle_start_at;
-		ensures cursor->cycle_start_at == t->segment_cycle_start_at[segment];
-	behavior later:
-		assumes t->segment_cycle_start_at[segment] > cursor->cycle_start_at > -9223372036854775807 - 1;
-		ensures cursor->cycle_start_at == t->segment_cycle_start_at[segment];
-		ensures \forall integer i; 0 <= i < t->tariff_position_count[cursor->tariff]
-		    ==> cursor->energy_wh[i] == 0;
-	complete behaviors;
-	disjoint behaviors;
+	predicate starts_over(integer cycle_start_at, integer next_start_at) =
+		cycle_start_at != -9223372036854775807 - 1 && cycle_start_at < next_start_at;
+
+	predicate within{L}(int64_t *wh, integer count, integer top_wh) =
+		\forall integer k; 0 <= k < count ==> 0 <= wh[k] <= top_wh;
+
+	predicate in_span{L}(struct tariff_tables *t, integer g, integer segment) =
+		t->tariff_first_segment[g] <= segment < t->tariff_first_segment[g + 1] - 1;
+
+	logic integer cells_of{L}(struct tariff_tables *t, integer g) =
+		t->period_first_cell[t->tariff_first_period[g + 1]] - t->period_first_cell[t->tariff_first_period[g]];
+
+	logic integer position_of{L}(struct tariff_tables *t, integer segment) =
+		t->period_position[t->segment_period[segment]];
+
+	predicate places_good{L}(struct tariff_tables *t, integer g, int64_t *energy_wh, int64_t *cell_energy_wh,
+				 integer cells) =
+		\valid(energy_wh + (0 .. t->tariff_position_count[g] - 1))
+		&& clear(t, energy_wh, t->tariff_position_count[g])
+		&& (cell_energy_wh == \null ? cells == 0 : cells == cells_of(t, g))
+		&& \valid(cell_energy_wh + (0 .. cells - 1)) && clear(t, cell_energy_wh, cells)
+		&& \separated(energy_wh + (0 .. t->tariff_position_count[g] - 1), cell_energy_wh + (0 .. cells - 1));
+
+	axiomatic kept {
+	predicate same{L1, L2}(int64_t *p, integer count) =
+		\forall integer k; 0 <= k < count ==> \at(p[k], L1) == \at(p[k], L2);
+
+	predicate same_pointers{L1, L2}(struct tariff_tables *t) =
+		\at(t->tariff_first_segment, L1) == \at(t->tariff_first_segment, L2)
+		&& \at(t->tariff_first_period, L1) == \at(t->tariff_first_period, L2)
+		&& \at(t->tariff_position_count, L1) == \at(t->tariff_position_count, L2)
+		&& \at(t->tariff_energy_wh_max, L1) == \at(t->tariff_energy_wh_max, L2)
+		&& \at(t->segment_start_at, L1) == \at(t->segment_start_at, L2)
+		&& \at(t->segment_period, L1) == \at(t->segment_period, L2)
+		&& \at(t->segment_cycle_start_at, L1) == \at(t->segment_cycle_start_at, L2)
+		&& \at(t->period_first_cell, L1) == \at(t->period_first_cell, L2)
+		&& \at(t->period_position, L1) == \at(t->period_position, L2)
+		&& \at(t->cell_limit_wh, L1) == \at(t->cell_limit_wh, L2)
+		&& \at(t->cell_price_micro_per_kwh, L1) == \at(t->cell_price_micro_per_kwh, L2);
+
+	predicate only{L1, L2}(int64_t *p, integer n, int64_t *q, integer m) = \forall int64_t *x;
+		\separated(x, p + (0 .. n - 1)) && \separated(x, q + (0 .. m - 1)) ==> \at(*x, L1) == \at(*x, L2);
+
+	predicate tables_same{L1, L2}(struct tariff_tables *t) =
+		same_pointers{L1, L2}(t)
+		&& \at(t->tariff_count, L1) == \at(t->tariff_count, L2)
+		&& \at(t->segment_count, L1) == \at(t->segment_count, L2)
+		&& \at(t->period_count, L1) == \at(t->period_count, L2)
+		&& \at(t->cell_count, L1) == \at(t->cell_count, L2)
+		&& same{L1, L2}(\at(t->tariff_first_segment, L1), \at(t->tariff_count, L1) + 1)
+		&& same{L1, L2}(\at(t->tariff_first_period, L1), \at(t->tariff_count, L1) + 1)
+		&& same{L1, L2}(\at(t->tariff_position_count, L1), \at(t->tariff_count, L1))
+		&& same{L1, L2}(\at(t->tariff_energy_wh_max, L1), \at(t->tariff_count, L1))
+		&& same{L1, L2}(\at(t->segment_start_at, L1), \at(t->segment_count, L1))
+		&& same{L1, L2}(\at(t->segment_period, L1), \at(t->segment_count, L1))
+		&& same{L1, L2}(\at(t->segment_cycle_start_at, L1), \at(t->segment_count, L1))
+		&& same{L1, L2}(\at(t->period_first_cell, L1), \at(t->period_count, L1) + 1)
+		&& same{L1, L2}(\at(t->period_position, L1), \at(t->period_count, L1))
+		&& same{L1, L2}(\at(t->cell_limit_wh, L1), \at(t->cell_count, L1))
+		&& same{L1, L2}(\at(t->cell_price_micro_per_kwh, L1), \at(t->cell_count, L1));
+
+	lemma array_kept{L1, L2}: \forall int64_t *p, *q, *array, integer n, m, count;
+		only{L1, L2}(p, n, q, m) && \separated(p + (0 .. n - 1), array + (0 .. count - 1))
+		&& \separated(q + (0 .. m - 1), array + (0 .. count - 1)) ==> same{L1, L2}(array, count);
+
+	lemma tables_kept{L1, L2}: \forall struct tariff_tables *t, int64_t *p, *q, integer n, m;
+		only{L1, L2}(p, n, q, m) && clear{L1}(t, p, n) && clear{L1}(t, q, m) && same_pointers{L1, L2}(t)
+		==> tables_same{L1, L2}(t);
+
+	lemma cells_kept{L1, L2}: \forall struct tariff_tables *t, integer first, end, most;
+		tables_same{L1, L2}(t) && cells_good{L1}(t, first, end, most) ==> cells_good{L2}(t, first, end, most);
+
+	lemma period_kept{L1, L2}: \forall struct tariff_tables *t, integer p, first, end, positions, most;
+		tables_same{L1, L2}(t) && 0 <= first <= p < end <= \at(t->period_count, L1)
+		&& period_good{L1}(t, p, first, end, positions, most)
+		==> period_good{L2}(t, p, first, end, positions, most);
+
+	lemma periods_kept{L1, L2}: \forall struct tariff_tables *t, integer first, end, positions, most;
+		tables_same{L1, L2}(t) && periods_good{L1}(t, first, end, positions, most)
+		==> periods_good{L2}(t, first, end, positions, most);
+
+	lemma segment_kept{L1, L2}: \forall struct tariff_tables *t, integer s, first_period, end_period;
+		tables_same{L1, L2}(t) && 0 <= s < \at(t->segment_count, L1)
+		&& segment_good{L1}(t, s, first_period, end_period)
+		==> segment_good{L2}(t, s, first_period, end_period);
+
+	lemma segments_kept{L1, L2}: \forall struct tariff_tables *t, integer first, end, first_period, end_period;
+		tables_same{L1, L2}(t) && segments_good{L1}(t, first, end, first_period, end_period)
+		==> segments_good{L2}(t, first, end, first_period, end_period);
+
+	lemma tariff_kept{L1, L2}: \forall struct tariff_tables *t, integer g;
+		tables_same{L1, L2}(t) && counts_good{L1}(t) && tariff_good{L1}(t, g) ==> tariff_good{L2}(t, g);
+	}
+
+	logic integer start_of{L}(struct tariff_tables *t, integer segment) = t->segment_start_at[segment];
+
+	logic integer part_cost{L}(struct tariff_tables *t, integer segment, integer position_wh, integer part_wh) =
+		cost(t->cell_limit_wh, t->cell_price_micro_per_kwh, t->period_first_cell[t->segment_period[segment]],
+		     position_wh, part_wh);
 */
-static void
-enter_cycle(const struct tariff_tables *t, struct cursor *cursor, int64_t segment)
+
+/* Whether a block position starts over from zero in a cycle: in a later one than its own, never in an earlier one. */
+/*@
+	assigns \nothing;
+	ensures \result != 0 <==> starts_over(cycle_start_at, next_start_at);
+*/
+static int
+starts_over(int64_t cycle_start_at, int64_t next_start_at)
 {
-	int64_t cycle_start_at = t->segment_cycle_start_at[segment];
-	if (cycle_start_at <= cursor->cycle_start_at)
-		return;
-	if (cursor->cycle_start_at != TARIFF_NO_CYCLE)
-		set_to_zero(cursor->energy_wh, t->tariff_position_count[cursor->tariff]);
-	cursor->cycle_start_at = cycle_start_at;
+	return cycle_start_at != TARIFF_NO_CYCLE && cycle_start_at < next_start_at;
+}
+
+/* The later of two cycles; that of a position that belongs to none yet is the earliest number. */
+/*@
+	assigns \nothing;
+	ensures \result == \max(cycle_start_at, next_start_at);
+*/
+static int64_t
+later(int64_t cycle_start_at, int64_t next_start_at)
+{
+	return cycle_start_at < next_start_at ? next_start_at : cycle_start_at;
+}
+
+/* The first segment from 'segment' on that ends after 'at'. */
+/*@
+	requires readable(t) && 0 <= segment < last < t->segment_count < 2147483647;
+	requires t->segment_start_at[segment] <= at < t->segment_start_at[last];
+	assigns \nothing;
+	ensures segment <= \result < last;
+	ensures t->segment_start_at[\result] <= at < t->segment_start_at[\result + 1];
+*/
+static int64_t
+skip_to(const struct tariff_tables *t, int64_t segment, int64_t at) /*@ ghost (int64_t last) */
+{
+	/*@
+		loop invariant \at(segment, Pre) <= segment < last;
+		loop invariant t->segment_start_at[segment] <= at;
+		loop assigns segment;
+		loop variant last - segment;
+	*/
+	while (t->segment_start_at[segment + 1] <= at)
+		segment++;
+	return segment;
 }
 
 /* Notes what each cell takes of energy from a block position on. Entry 0 of 'cell_energy_wh' is cell 'first_cell'. */
+/*@
+	requires 0 <= first_cell <= cell < end_cell <= first_cell + cells && end_cell <= count <= 2147483647;
+	requires \valid_read(limit_wh + (0 .. count - 1)) && \valid(cell_energy_wh + (0 .. cells - 1));
+	requires \separated(cell_energy_wh + (0 .. cells - 1), limit_wh + (0 .. count - 1));
+	requires \forall integer c; cell <= c < end_cell ==> 0 < limit_wh[c] <= 100000000000;
+	requires 0 <= position_wh && 0 <= energy_wh && position_wh + energy_wh <= limit_wh[end_cell - 1];
+	requires 0 <= noted_wh && noted_wh + energy_wh <= 100000000000;
+	requires within(cell_energy_wh, cells, noted_wh);
+	assigns cell_energy_wh[0 .. cells - 1];
+	ensures within(cell_energy_wh, cells, noted_wh + energy_wh);
+*/
 static void
-note_cells(const struct tariff_tables *t, int64_t cell, int64_t position_wh, int64_t energy_wh, int64_t first_cell,
-	   int64_t *cell_energy_wh)
+note_cells(const int64_t *limit_wh, int64_t cell, int64_t position_wh, int64_t energy_wh, int64_t first_cell,
+	   int64_t *cell_energy_wh) /*@ ghost (int64_t end_cell, int64_t count, int64_t cells, int64_t noted_wh) */
 {
+	/*@
+		loop invariant cell <= c <= end_cell && (energy_wh > 0 ==> c < end_cell);
+		loop invariant 0 <= energy_wh <= \at(energy_wh, Pre) && 0 <= position_wh;
+		loop invariant position_wh + energy_wh == \at(position_wh + energy_wh, Pre);
+		loop invariant within(cell_energy_wh, cells, noted_wh + \at(energy_wh, Pre) - energy_wh);
+		loop invariant \forall integer k; 0 <= k < count ==> limit_wh[k] == \at(limit_wh[k], Pre);
+		loop assigns c, energy_wh, position_wh, cell_energy_wh[0 .. cells - 1];
+		loop variant end_cell - c;
+	*/
 	for (int64_t c = cell; energy_wh > 0; c++) {
-		int64_t room_wh = t->cell_limit_wh[c] - position_wh;
+		int64_t room_wh = limit_wh[c] - position_wh;
 		if (room_wh <= 0)
 			continue;
 		int64_t taken_wh = energy_wh < room_wh ? energy_wh : room_wh;
@@ -764,27 +894,83 @@ note_cells(const struct tariff_tables *t, int64_t cell, int64_t position_wh, int
 	}
 }
 
+/* The lemma that the cost of energy an account may use fits. */
+/*@ ghost
+	/@
+		requires 1 <= most_wh <= 100000000000 && 0 <= energy_wh <= most_wh;
+		assigns \nothing;
+		ensures \result == price_max(most_wh) && 0 <= \result <= 9000000000000000000;
+		ensures 0 <= \result * energy_wh <= 9000000000000000000;
+	@/
+	static int64_t price_bound(int64_t most_wh, int64_t energy_wh)
+	{
+		int64_t price_most = 9000000000000000000 / most_wh;
+		/@ assert price_most * most_wh <= 9000000000000000000; @/
+		/@ assert price_most * energy_wh <= price_most * most_wh; @/
+		return price_most;
+	}
+*/
+
 /*
  * Cost of energy within one segment; moves the position on. 'cell_energy_wh' may be NULL. The last
  * limit of a period is not below energy_wh_max, so the blocks end within the period's cells.
  */
+/*@
+	requires readable(t) && counts_good(t) && tariff_good(t, tariff) && in_span(t, tariff, segment);
+	requires places_good(t, tariff, energy_wh, cell_energy_wh, cells);
+	requires 0 <= part_wh <= top_wh <= t->tariff_energy_wh_max[tariff];
+	requires within(energy_wh, t->tariff_position_count[tariff], top_wh - part_wh);
+	requires 0 <= noted_wh && noted_wh + part_wh <= 100000000000 && within(cell_energy_wh, cells, noted_wh);
+	assigns energy_wh[0 .. t->tariff_position_count[tariff] - 1], cell_energy_wh[0 .. cells - 1];
+	ensures within(energy_wh, \old(t->tariff_position_count[tariff]), top_wh);
+	ensures within(cell_energy_wh, cells, noted_wh + part_wh);
+	ensures starts_over(cycle_start_at, \old(t->segment_cycle_start_at[segment]))
+		==> \result == \old(part_cost(t, segment, 0, part_wh));
+	ensures !starts_over(cycle_start_at, \old(t->segment_cycle_start_at[segment]))
+		==> \result == \old(part_cost(t, segment, energy_wh[position_of(t, segment)], part_wh));
+	ensures starts_over(cycle_start_at, \old(t->segment_cycle_start_at[segment]))
+		==> energy_wh[\old(position_of(t, segment))] == part_wh;
+	ensures !starts_over(cycle_start_at, \old(t->segment_cycle_start_at[segment]))
+		==> energy_wh[\old(position_of(t, segment))] == \old(energy_wh[position_of(t, segment)]) + part_wh;
+	ensures \let most_nano = price_max(\old(t->tariff_energy_wh_max[tariff])) * part_wh;
+		-most_nano <= \result <= most_nano;
+*/
 static inline int64_t
-rate_part(const struct tariff_tables *t, struct cursor *cursor, int64_t segment, int64_t energy_wh,
-	  int64_t *cell_energy_wh)
+rate_part(const struct tariff_tables *t, int64_t tariff, int64_t segment, int64_t cycle_start_at, int64_t *energy_wh,
+	  int64_t part_wh, int64_t *cell_energy_wh) /*@ ghost (int64_t top_wh, int64_t cells, int64_t noted_wh) */
 {
-	enter_cycle(t, cursor, segment);
+	/*@ ghost int64_t first = t->tariff_first_period[tariff]; */
+	/*@ ghost int64_t end = t->tariff_first_period[tariff + 1]; */
+	/*@ ghost int64_t most_wh = t->tariff_energy_wh_max[tariff]; */
+	/*@ assert periods_good(t, first, end, t->tariff_position_count[tariff], most_wh); */
+	/*@ assert segment_good(t, segment, first, end); */
 	int64_t period = t->segment_period[segment];
 	int64_t cell = t->period_first_cell[period];
-	int64_t *position_wh = &cursor->energy_wh[t->period_position[period]];
-	int64_t before_wh = *position_wh;
-	*position_wh = before_wh + energy_wh;
-	if (cell_energy_wh != NULL) {
-		int64_t first_cell = t->period_first_cell[t->tariff_first_period[cursor->tariff]];
-		note_cells(t, cell, before_wh, energy_wh, first_cell, cell_energy_wh);
-	}
-	return block_cost(t->cell_limit_wh, t->cell_price_micro_per_kwh, cell, before_wh, energy_wh)
-		/*@ ghost (t->period_first_cell[period + 1],
-			   9000000000000000000 / t->tariff_energy_wh_max[cursor->tariff]) */;
+	int64_t position = t->period_position[period];
+	int over = starts_over(cycle_start_at, t->segment_cycle_start_at[segment]);
+	/*@ ghost int64_t end_cell = t->period_first_cell[period + 1]; */
+	/*@ assert cells_good(t, cell, end_cell, most_wh); */
+	int64_t before_wh = over ? 0 : energy_wh[position];
+	/*@ assert 0 <= before_wh <= top_wh - part_wh; */
+	/*@ ghost int64_t price_most = price_bound(most_wh, part_wh); */
+	int64_t amount_nano = block_cost(t->cell_limit_wh, t->cell_price_micro_per_kwh, cell, before_wh, part_wh)
+		/*@ ghost (end_cell, price_most) */;
+	int64_t first_cell = t->period_first_cell[t->tariff_first_period[tariff]];
+	int64_t positions = t->tariff_position_count[tariff];
+	/*@ assert 0 <= first_cell <= cell && end_cell - first_cell <= cells_of(t, tariff); */
+	/*@ assert \separated(energy_wh + (0 .. positions - 1), cell_energy_wh + (0 .. cells - 1)); */
+	if (cell_energy_wh != NULL)
+		note_cells(t->cell_limit_wh, cell, before_wh, part_wh, first_cell, cell_energy_wh)
+			/*@ ghost (end_cell, t->cell_count, cells, noted_wh) */;
+	/*@ assert within(cell_energy_wh, cells, noted_wh + part_wh); */
+	/*@ assert only{Pre, Here}(cell_energy_wh, cells, cell_energy_wh, cells); */
+	/*@ assert same{Pre, Here}(energy_wh, positions); */
+	/*@ assert within(energy_wh, positions, top_wh - part_wh); */
+	if (over)
+		set_to_zero(energy_wh, positions);
+	/*@ assert within(energy_wh, positions, top_wh); */
+	energy_wh[position] = before_wh + part_wh;
+	return amount_nano;
 }
 
 /* What is left of a part's energy times seconds after division by the seconds of the interval. */
@@ -800,6 +986,21 @@ remainder_of(int64_t energy_wh, int64_t seconds, int64_t duration)
 	/*@ assert 0 <= energy_wh * seconds <= energy_wh * 90000000; */
 	/*@ assert 0 <= energy_wh * seconds <= 9000000000000000000; */
 	return energy_wh * seconds % duration;
+}
+
+/* A part's share of energy by seconds, cut off to whole watt-hours. */
+/*@
+	requires 0 <= energy_wh <= 100000000000 && 1 <= seconds <= duration <= 90000000;
+	assigns \nothing;
+	ensures \result == (energy_wh * seconds) / duration;
+	ensures 0 <= \result <= 9000000000000000000;
+*/
+static inline int64_t
+share_of(int64_t energy_wh, int64_t seconds, int64_t duration)
+{
+	/*@ assert 0 <= energy_wh * seconds <= energy_wh * 90000000; */
+	/*@ assert 0 <= energy_wh * seconds <= 9000000000000000000; */
+	return energy_wh * seconds / duration;
 }
 
 /* How many parts of an interval leave a remainder above 'remainder' when its energy is shared out. */
@@ -884,152 +1085,313 @@ find_threshold(const struct tariff_tables *t, int64_t segment, int64_t start_at,
 	return high;
 }
 
+/* The lemma that the parts of an interval lie in the segments of its tariff. */
+/*@ ghost
+	/@
+		requires counts_good(t) && tariff_good(t, tariff) && in_span(t, tariff, segment);
+		requires t->segment_start_at[segment] <= start_at < t->segment_start_at[segment + 1];
+		requires start_at < end_at <= t->segment_start_at[t->tariff_first_segment[tariff + 1] - 1];
+		requires end_at - start_at <= 90000000;
+		assigns \nothing;
+		ensures parts_good(t, segment, t->tariff_first_segment[tariff + 1] - 1, start_at, end_at);
+		ensures 0 <= t->tariff_first_segment[tariff];
+	@/
+	static void segments_within(const struct tariff_tables *t, int64_t tariff, int64_t segment, int64_t start_at,
+				    int64_t end_at)
+	{
+		/@ assert segments_good(t, t->tariff_first_segment[tariff], t->tariff_first_segment[tariff + 1],
+					t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); @/
+		/@ assert segment_good(t, segment, t->tariff_first_period[tariff],
+				       t->tariff_first_period[tariff + 1]); @/
+		/@ assert segment_good(t, t->tariff_first_segment[tariff + 1] - 1, t->tariff_first_period[tariff],
+				       t->tariff_first_period[tariff + 1]); @/
+	}
+*/
+
 /*
  * Cost of an interval that lies in several segments: energy by seconds, whole watt-hours, largest
  * remainder, the earlier of equals first. Without memory for the parts they are walked again
  * instead, to find the remainder from which on a part gets one more.
  */
+/*@
+	requires readable(t) && counts_good(t) && tariff_good(t, tariff) && in_span(t, tariff, segment);
+	requires places_good(t, tariff, energy_wh, cell_energy_wh, cells);
+	requires t->segment_start_at[segment] <= start_at < t->segment_start_at[segment + 1];
+	requires start_at < end_at <= t->segment_start_at[t->tariff_first_segment[tariff + 1] - 1];
+	requires end_at - start_at <= 90000000;
+	requires 0 <= shared_wh <= top_wh <= t->tariff_energy_wh_max[tariff];
+	requires within(energy_wh, t->tariff_position_count[tariff], top_wh - shared_wh);
+	requires within(cell_energy_wh, cells, 0);
+	assigns energy_wh[0 .. t->tariff_position_count[tariff] - 1], cell_energy_wh[0 .. cells - 1];
+	ensures within(energy_wh, \old(t->tariff_position_count[tariff]), top_wh);
+	ensures within(cell_energy_wh, cells, shared_wh);
+	ensures \let most_nano = price_max(\old(t->tariff_energy_wh_max[tariff])) * shared_wh;
+		-most_nano <= \result <= most_nano;
+*/
 static int64_t
-rate_shared(const struct tariff_tables *t, struct cursor *cursor, int64_t start_at, int64_t end_at, int64_t energy_wh,
-	    int64_t *cell_energy_wh)
+rate_shared(const struct tariff_tables *t, int64_t tariff, int64_t segment, int64_t cycle_start_at, int64_t *energy_wh,
+	    int64_t start_at, int64_t end_at, int64_t shared_wh, int64_t *cell_energy_wh)
+	/*@ ghost (int64_t top_wh, int64_t cells) */
 {
-	int64_t segment = cursor->segment;
-	/*@ ghost int64_t last = t->tariff_first_segment[cursor->tariff + 1] - 1; */
-	int64_t extra = left_over(t, segment, start_at, end_at, energy_wh) /*@ ghost (last) */;
+	/*@ ghost int64_t last = t->tariff_first_segment[tariff + 1] - 1; */
+	/*@ ghost int64_t positions = t->tariff_position_count[tariff]; */
+	/*@ ghost int64_t price_most = price_bound(t->tariff_energy_wh_max[tariff], shared_wh); */
+	/*@ ghost int64_t spent_nano = 0; */
+	/*@ ghost int64_t rest_nano = price_most * shared_wh; */
+	/*@ ghost segments_within(t, tariff, segment, start_at, end_at); */
+	int64_t extra = left_over(t, segment, start_at, end_at, shared_wh) /*@ ghost (last) */;
 	int64_t threshold = 0;
 	int64_t equals = 0; /* parts with just that remainder that get one more */
 	if (extra > 0) {
-		threshold = find_threshold(t, segment, start_at, end_at, energy_wh, extra) /*@ ghost (last) */;
-		equals = extra - count_above(t, segment, start_at, end_at, energy_wh, threshold) /*@ ghost (last) */;
+		threshold = find_threshold(t, segment, start_at, end_at, shared_wh, extra) /*@ ghost (last) */;
+		equals = extra - count_above(t, segment, start_at, end_at, shared_wh, threshold) /*@ ghost (last) */;
 	}
 	int64_t amount_nano = 0;
+	int64_t rest_wh = shared_wh;
+	/*@
+		loop invariant only{Pre, Here}(energy_wh, positions, cell_energy_wh, cells);
+		loop invariant \at(segment, Pre) <= segment && start_at <= at <= end_at;
+		loop invariant at < end_at ==> parts_good{Pre}(t, segment, last, at, end_at);
+		loop invariant 0 <= rest_wh <= shared_wh && -4000000000000000000 <= equals <= 4000000000000000000;
+		loop invariant at == end_at ==> rest_wh == 0;
+		loop invariant within(energy_wh, positions, top_wh - rest_wh);
+		loop invariant within(cell_energy_wh, cells, shared_wh - rest_wh);
+		loop invariant rest_nano == price_most * rest_wh && 0 <= rest_nano && 0 <= spent_nano;
+		loop invariant spent_nano + rest_nano == price_most * shared_wh;
+		loop invariant -spent_nano <= amount_nano <= spent_nano;
+		loop assigns at, segment, equals, rest_wh, amount_nano, cycle_start_at, spent_nano, rest_nano,
+			energy_wh[0 .. positions - 1], cell_energy_wh[0 .. cells - 1];
+		loop variant end_at - at;
+	*/
 	for (int64_t at = start_at; at < end_at; segment++) {
+		/*@ assert tables_same{Pre, Here}(t); */
+		/*@ assert tariff_good(t, tariff); */
+		/*@ assert positions == t->tariff_position_count[tariff]; */
+		/*@ assert 0 <= segment + 1 < t->segment_count; */
+		/*@ assert same{Pre, Here}(t->segment_start_at, t->segment_count); */
+		/*@ assert start_of{Here}(t, segment + 1) == start_of{Pre}(t, segment + 1); */
 		int64_t seconds = seconds_in(t, segment, at, end_at);
-		int64_t share_wh = energy_wh * seconds / (end_at - start_at);
-		int64_t remainder = energy_wh * seconds % (end_at - start_at);
+		int64_t share_wh = share_of(shared_wh, seconds, end_at - start_at);
+		int64_t remainder = remainder_of(shared_wh, seconds, end_at - start_at);
 		if (remainder > threshold) { /* without extra ones every remainder is 0 */
 			share_wh++;
 		} else if (equals > 0 && remainder == threshold) {
 			share_wh++;
 			equals--;
 		}
-		amount_nano += rate_part(t, cursor, segment, share_wh, cell_energy_wh);
-		cursor->segment = segment;
 		at += seconds;
+		/*@ assert at < end_at ==> at == start_of{Pre}(t, segment + 1) && segment + 1 < last; */
+		/*@ assert at < end_at ==> parts_good{Pre}(t, segment + 1, last, at, end_at); */
+		if (at == end_at || share_wh > rest_wh)
+			share_wh = rest_wh;
+		/*@ ghost int64_t part_nano = split(price_most, share_wh, rest_wh, rest_nano); */
+		int64_t cost_nano = rate_part(t, tariff, segment, cycle_start_at, energy_wh, share_wh, cell_energy_wh)
+			/*@ ghost (top_wh - rest_wh + share_wh, cells, shared_wh - rest_wh) */;
+		/*@ assert only{LoopCurrent, Here}(energy_wh, positions, cell_energy_wh, cells); */
+		/*@ assert only{Pre, Here}(energy_wh, positions, cell_energy_wh, cells); */
+		/*@ assert -part_nano <= cost_nano <= part_nano; */
+		/*@ ghost spent_nano += part_nano; */
+		/*@ ghost rest_nano -= part_nano; */
+		rest_wh -= share_wh;
+		amount_nano += cost_nano;
+		cycle_start_at = later(cycle_start_at, t->segment_cycle_start_at[segment]);
 	}
 	return amount_nano;
 }
 
-/* Rates one interval, from the segment of its first second on. Returns its cost. */
-static int64_t
-rate_interval(const struct tariff_tables *t, struct cursor *cursor, int64_t start_at, int64_t end_at,
-	      int64_t energy_wh, int64_t *cell_energy_wh, int64_t *estimated)
+/* Rates one interval, whose first second is in 'segment'. Returns its cost. */
+/*@
+	requires readable(t) && counts_good(t) && tariff_good(t, tariff) && in_span(t, tariff, segment);
+	requires places_good(t, tariff, energy_wh, cell_energy_wh, cells);
+	requires start_at < end_at
+		==> t->segment_start_at[segment] <= start_at < t->segment_start_at[segment + 1];
+	requires start_at >= end_at ==> end_at <= t->segment_start_at[segment + 1];
+	requires end_at <= t->segment_start_at[t->tariff_first_segment[tariff + 1] - 1];
+	requires end_at - start_at <= 90000000;
+	requires 0 <= interval_wh <= top_wh <= t->tariff_energy_wh_max[tariff];
+	requires within(energy_wh, t->tariff_position_count[tariff], top_wh - interval_wh);
+	requires within(cell_energy_wh, cells, 0);
+	assigns energy_wh[0 .. t->tariff_position_count[tariff] - 1], cell_energy_wh[0 .. cells - 1];
+	ensures within(energy_wh, \old(t->tariff_position_count[tariff]), top_wh);
+	ensures within(cell_energy_wh, cells, interval_wh);
+	ensures \let most_nano = price_max(\old(t->tariff_energy_wh_max[tariff])) * interval_wh;
+		-most_nano <= \result <= most_nano;
+*/
+static inline int64_t
+rate_interval(const struct tariff_tables *t, int64_t tariff, int64_t segment, int64_t cycle_start_at,
+	      int64_t *energy_wh, int64_t start_at, int64_t end_at, int64_t interval_wh, int64_t *cell_energy_wh)
+	/*@ ghost (int64_t top_wh, int64_t cells) */
 {
-	while (t->segment_start_at[cursor->segment + 1] <= first_second(start_at, end_at))
-		cursor->segment++;
-	*estimated = 0;
-	if (end_at <= t->segment_start_at[cursor->segment + 1])
-		return rate_part(t, cursor, cursor->segment, energy_wh, cell_energy_wh);
-	*estimated = energy_wh > 0;
-	return rate_shared(t, cursor, start_at, end_at, energy_wh, cell_energy_wh);
+	/*@ assert segments_good(t, t->tariff_first_segment[tariff], t->tariff_first_segment[tariff + 1],
+				 t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
+	if (end_at <= t->segment_start_at[segment + 1])
+		return rate_part(t, tariff, segment, cycle_start_at, energy_wh, interval_wh, cell_energy_wh)
+			/*@ ghost (top_wh, cells, 0) */;
+	return rate_shared(t, tariff, segment, cycle_start_at, energy_wh, start_at, end_at, interval_wh,
+			   cell_energy_wh) /*@ ghost (top_wh, cells) */;
 }
 
+/* Copies the first 'count' of 'stride' numbers; the others become 0. */
+/*@
+	requires 0 <= count <= stride <= 1048576;
+	requires \valid(to + (0 .. stride - 1)) && \valid_read(from + (0 .. count - 1));
+	requires \separated(to + (0 .. stride - 1), from + (0 .. count - 1));
+	assigns to[0 .. stride - 1];
+	ensures \forall integer k; 0 <= k < count ==> to[k] == from[k];
+	ensures \forall integer k; count <= k < stride ==> to[k] == 0;
+*/
 static void
-write_details(const struct tariff_tables *t, const struct cursor *cursor, const struct tariff_details *details,
-	      int64_t position_stride, int64_t interval, int64_t estimated)
+copy_positions(int64_t *to, const int64_t *from, int64_t count, int64_t stride)
 {
-	int64_t *energy_wh = &details->energy_wh[interval * position_stride];
-	for (int64_t i = 0; i < position_stride; i++)
-		energy_wh[i] = i < t->tariff_position_count[cursor->tariff] ? cursor->energy_wh[i] : 0;
-	details->cycle_start_at[interval] = cursor->cycle_start_at;
-	details->estimated[interval] = estimated;
+	/*@
+		loop invariant 0 <= i <= count;
+		loop invariant \forall integer k; 0 <= k < i ==> to[k] == from[k];
+		loop invariant \forall integer k; 0 <= k < count ==> from[k] == \at(from[k], Pre);
+		loop assigns i, to[0 .. count - 1];
+		loop variant count - i;
+	*/
+	for (int64_t i = 0; i < count; i++)
+		to[i] = from[i];
+	/*@
+		loop invariant count <= i <= stride;
+		loop invariant \forall integer k; 0 <= k < count ==> to[k] == from[k];
+		loop invariant \forall integer k; count <= k < i ==> to[k] == 0;
+		loop assigns i, to[count .. stride - 1];
+		loop variant stride - i;
+	*/
+	for (int64_t i = count; i < stride; i++)
+		to[i] = 0;
+}
+
+/* Rates the intervals of an account, the first of which starts in 'segment'; 'details' is not NULL. */
+static int64_t
+rate_explained(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t account, int64_t segment,
+	       int64_t *energy_wh, int64_t *amount_nano, const struct tariff_details *details)
+{
+	int64_t tariff = a->tariff[account];
+	/*@ ghost int64_t last = t->tariff_first_segment[tariff + 1] - 1; */
+	/*@ ghost int64_t top_wh = 0; */
+	/*@ ghost int64_t cells = 0; */
+	int64_t cycle_start_at = a->cycle_start_at[account];
+	int64_t end = a->first_interval[account + 1];
+	int64_t total_nano = 0;
+	for (int64_t i = a->first_interval[account]; i < end; i++) {
+		int64_t end_at = a->interval_end_at[i];
+		int64_t interval_wh = a->interval_energy_wh[i];
+		int64_t *cell_energy_wh = &details->cell_energy_wh[i * details->cell_stride];
+		set_to_zero(cell_energy_wh, details->cell_stride);
+		segment = skip_to(t, segment, first_second(a->interval_start_at[i], end_at)) /*@ ghost (last) */;
+		details->estimated[i] = end_at > t->segment_start_at[segment + 1] && interval_wh > 0;
+		int64_t cost_nano = rate_interval(t, tariff, segment, cycle_start_at, energy_wh,
+						  a->interval_start_at[i], end_at, interval_wh, cell_energy_wh)
+			/*@ ghost (top_wh, cells) */;
+		segment = skip_to(t, segment, end_at - 1) /*@ ghost (last) */;
+		cycle_start_at = later(cycle_start_at, t->segment_cycle_start_at[segment]);
+		details->cycle_start_at[i] = cycle_start_at;
+		copy_positions(&details->energy_wh[i * a->position_stride], energy_wh, t->tariff_position_count[tariff],
+			       a->position_stride);
+		amount_nano[i] = cost_nano;
+		total_nano += cost_nano;
+	}
+	return total_nano;
+}
+
+/* The first cell from 'cell' on that has room above a block position. */
+/*@
+	requires 0 <= cell < end_cell <= 2147483647 && \valid_read(limit_wh + (cell .. end_cell - 1));
+	requires position_wh <= limit_wh[end_cell - 1];
+	assigns \nothing;
+	ensures cell <= \result < end_cell && position_wh <= limit_wh[\result];
+	ensures \forall integer c; cell <= c < \result ==> limit_wh[c] < position_wh;
+*/
+static inline int64_t
+find_cell(const int64_t *limit_wh, int64_t cell, int64_t position_wh) /*@ ghost (int64_t end_cell) */
+{
+	/*@
+		loop invariant \at(cell, Pre) <= cell < end_cell;
+		loop invariant \forall integer c; \at(cell, Pre) <= c < cell ==> limit_wh[c] < position_wh;
+		loop assigns cell;
+		loop variant end_cell - cell;
+	*/
+	while (limit_wh[cell] < position_wh)
+		cell++;
+	return cell;
 }
 
 /*
- * Intervals in a row that stay in one segment and one block cost energy times price. Rates as many
- * of them as there are from 'first' on, and moves the position on. Returns the first that is not
- * such a one. The account has entered the cycle of the segment.
+ * Rates the intervals of an account, the first of which starts in 'segment'. Most of them stay in
+ * the segment and the block of the one before, and cost energy times price.
  */
 static int64_t
-rate_row(const struct tariff_tables *t, const struct tariff_accounts *a, const struct cursor *cursor, int64_t first,
-	 int64_t end, int64_t *amount_nano)
+rate_plain(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t account, int64_t segment,
+	   int64_t *energy_wh, int64_t *amount_nano)
 {
-	int64_t segment = cursor->segment;
-	int64_t period = t->segment_period[segment];
-	int64_t *position_wh = &cursor->energy_wh[t->period_position[period]];
-	int64_t cell = t->period_first_cell[period];
-	while (t->cell_limit_wh[cell] < *position_wh)
-		cell++;
-	int64_t segment_end_at = t->segment_start_at[segment + 1];
-	int64_t price_micro_per_kwh = t->cell_price_micro_per_kwh[cell];
-	int64_t room_wh = t->cell_limit_wh[cell] - *position_wh;
-	int64_t i = first;
-	for (; i < end && a->interval_end_at[i] <= segment_end_at && a->interval_energy_wh[i] <= room_wh; i++) {
-		amount_nano[i] = a->interval_energy_wh[i] * price_micro_per_kwh;
-		room_wh -= a->interval_energy_wh[i];
+	int64_t tariff = a->tariff[account];
+	/*@ ghost int64_t last = t->tariff_first_segment[tariff + 1] - 1; */
+	/*@ ghost int64_t top_wh = 0; */
+	/*@ ghost int64_t cells = 0; */
+	int64_t cycle_start_at = a->cycle_start_at[account];
+	int64_t end = a->first_interval[account + 1];
+	int64_t total_nano = 0;
+	int64_t row_end_at = INT64_MIN; /* of the segment */
+	int64_t room_wh = -1;           /* in the block */
+	int64_t price = 0;
+	int64_t position = 0;
+	for (int64_t i = a->first_interval[account]; i < end; i++) {
+		int64_t end_at = a->interval_end_at[i];
+		int64_t interval_wh = a->interval_energy_wh[i];
+		int64_t cost_nano;
+		if (end_at <= row_end_at && interval_wh <= room_wh) {
+			cost_nano = interval_wh * price;
+			energy_wh[position] += interval_wh;
+			room_wh -= interval_wh;
+		} else {
+			segment = skip_to(t, segment, first_second(a->interval_start_at[i], end_at))
+				/*@ ghost (last) */;
+			cost_nano = rate_interval(t, tariff, segment, cycle_start_at, energy_wh,
+						  a->interval_start_at[i], end_at, interval_wh, NULL)
+				/*@ ghost (top_wh, 0) */;
+			segment = skip_to(t, segment, end_at - 1) /*@ ghost (last) */;
+			cycle_start_at = later(cycle_start_at, t->segment_cycle_start_at[segment]);
+			row_end_at = t->segment_start_at[segment + 1];
+			int64_t period = t->segment_period[segment];
+			position = t->period_position[period];
+			int64_t cell = find_cell(t->cell_limit_wh, t->period_first_cell[period], energy_wh[position])
+				/*@ ghost (t->period_first_cell[period + 1]) */;
+			room_wh = t->cell_limit_wh[cell] - energy_wh[position];
+			price = t->cell_price_micro_per_kwh[cell];
+		}
+		amount_nano[i] = cost_nano;
+		total_nano += cost_nano;
 	}
-	*position_wh = t->cell_limit_wh[cell] - room_wh;
-	return i;
+	return total_nano;
 }
 
-/* Rates the intervals of an account; 'details' is not NULL. */
-static void
-rate_explained(const struct tariff_tables *t, const struct tariff_accounts *a, struct cursor *cursor, int64_t first,
-	       int64_t end, int64_t *amount_nano, const struct tariff_details *details)
-{
-	for (int64_t i = first; i < end; i++) {
-		int64_t estimated = 0;
-		int64_t *cell_energy_wh = &details->cell_energy_wh[i * details->cell_stride];
-		for (int64_t c = 0; c < details->cell_stride; c++)
-			cell_energy_wh[c] = 0;
-		amount_nano[i] = rate_interval(t, cursor, a->interval_start_at[i], a->interval_end_at[i],
-					       a->interval_energy_wh[i], cell_energy_wh, &estimated);
-		write_details(t, cursor, details, a->position_stride, i, estimated);
-	}
-}
-
-/* Rates the intervals of an account. */
-static void
-rate_plain(const struct tariff_tables *t, const struct tariff_accounts *a, struct cursor *cursor, int64_t first,
-	   int64_t end, int64_t *amount_nano)
-{
-	int64_t i = first;
-	while (i < end) {
-		int64_t estimated = 0;
-		amount_nano[i] = rate_interval(t, cursor, a->interval_start_at[i], a->interval_end_at[i],
-					       a->interval_energy_wh[i], NULL, &estimated);
-		i = rate_row(t, a, cursor, i + 1, end, amount_nano);
-	}
-}
-
+/* Rates one account. */
 static void
 rate_account(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t account,
 	     const struct tariff_bills *bills, const struct tariff_details *details)
 {
 	int64_t first = a->first_interval[account];
 	int64_t end = a->first_interval[account + 1];
-	struct cursor cursor = {
-		.tariff = a->tariff[account],
-		.segment = 0,
-		.cycle_start_at = a->cycle_start_at[account],
-		.energy_wh = &bills->account_energy_wh[account * a->position_stride],
-	};
-	int64_t positions = t->tariff_position_count[cursor.tariff];
-	for (int64_t i = 0; i < a->position_stride; i++)
-		cursor.energy_wh[i] = i < positions ? a->energy_wh[account * a->position_stride + i] : 0;
+	int64_t tariff = a->tariff[account];
+	int64_t cycle_start_at = a->cycle_start_at[account];
+	int64_t amount_nano = 0;
+	int64_t *energy_wh = &bills->account_energy_wh[account * a->position_stride];
+	copy_positions(energy_wh, &a->energy_wh[account * a->position_stride], t->tariff_position_count[tariff],
+		       a->position_stride);
 	if (first < end) {
 		int64_t at = first_second(a->interval_start_at[first], a->interval_end_at[first]);
-		cursor.segment = find_segment(t, cursor.tariff, at);
+		int64_t segment = find_segment(t, tariff, at);
 		if (details != NULL)
-			rate_explained(t, a, &cursor, first, end, bills->amount_nano, details);
+			amount_nano = rate_explained(t, a, account, segment, energy_wh, bills->amount_nano, details);
 		else
-			rate_plain(t, a, &cursor, first, end, bills->amount_nano);
+			amount_nano = rate_plain(t, a, account, segment, energy_wh, bills->amount_nano);
+		int64_t last = find_segment(t, tariff, a->interval_end_at[end - 1] - 1);
+		cycle_start_at = later(cycle_start_at, t->segment_cycle_start_at[last]);
 	}
-	int64_t amount_nano = 0;
-	for (int64_t i = first; i < end; i++)
-		amount_nano += bills->amount_nano[i];
 	bills->account_amount_nano[account] = amount_nano;
-	bills->account_cycle_start_at[account] = cursor.cycle_start_at;
+	bills->account_cycle_start_at[account] = cycle_start_at;
 }
 
 static void

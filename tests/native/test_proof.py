@@ -26,7 +26,11 @@ def test_every_seed_fits_the_kernel_and_aims_at_a_proven_function(prover: Module
     for function, good, bad in seeds:
         assert function in prover.PROVEN
         assert good != bad
-        assert good in source[source.index(f"\n{function}(") :]
+        start = source.index(f"\n{function}(")
+        body = source[start : source.index("\n}", start)]
+        assert good in body
+        before = body[: body.index(good)]
+        assert before.count("/*") == before.count("*/"), f"{function}: {good} stands in an annotation, not in the code"
 
 
 def test_what_is_not_under_proof_is_named(prover: ModuleType) -> None:
