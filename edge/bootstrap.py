@@ -8,19 +8,20 @@ import asyncio
 import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
 from cloud_sync import orders, voucher
+from cloud_sync.acks import verify_ack
 from cloud_sync.keys import KeyRing, load_key_ring
 from cloud_sync.session import HelloFacts, SessionSettings, SyncSession
 from cloud_sync.transport import BrokerAddress, MqttTransport, TransportSettings, gateway_tls_context
-from cloud_sync.wire import Document, Order, RosterEntry, record_hash
+from cloud_sync.wire import Document, Order, RosterEntry, WireError, record_hash, topic_of
 from edge import VERSION
 from edge.agent.actuation import Actuation, RelayFacts, SwitchingRules
-from edge.agent.cloud_link import CloudLink
+from edge.agent.cloud_link import CloudLink, LinkEvents, Transport
 from edge.agent.facts import AccountFacts, SiteFacts
 from edge.agent.gateway import NO_CLOUD, Gateway
 from edge.agent.local_socket import PATH_BYTES_MAX, serve_local_socket
@@ -29,6 +30,7 @@ from edge.agent.order_desk import OrderDesk, Refused
 from edge.agent.pricing import Pricing, load_documents, not_charged_on_site, read_tariff
 from edge.agent.recovery import EPOCH_LIMIT, SilentJournal, StandBy, epoch_events, permit_fault
 from edge.agent.snapshot import RecoveryView, SnapshotSource
+from edge.agent.token_desk import DecoderFacts, TokenDesk, door_of
 from edge.agent.views import Sources
 from edge.bus.line import LineMaster
 from edge.bus.records import LineSettings, MeterOnLine, RelayOnLine, RelayState
@@ -38,6 +40,7 @@ from edge.core.commands import NoteCondition
 from edge.core.events import Event
 from edge.core.rating_arrays import array_rate
 from edge.core.tariff import TariffRefused
+from edge.core.token import KEY_EXPIRY_MAX
 from edge.core.units import ClockReading, UnixSeconds, WattHours
 from edge.meters.model import MeterModel, ModelError, load_model
 from edge.ports import Anchor, Clock, CommandDoor, DoorAnswer, Journal, PortOpener
@@ -45,7 +48,7 @@ from edge.store.event_log import DailyCheckpoints, JournalEventLog, Restored
 from edge.store.journal import SqliteJournal
 from edge.store.reader import JournalReader
 from edge.store.schema import JOURNAL_FILE
-from edge.store.site_book import SiteBook, SiteBookError, read_site_book
+from edge.store.site_book import DecoderEntry, SiteBook, SiteBookError, read_site_book
 from edge.store.store_copy import ANCHOR_FILE
 from edge.zone import zone_offsets
 from hw.file_anchor import FileAnchor
@@ -72,6 +75,7 @@ class Prepared:
     ring: KeyRing | None
     openers: dict[str, PortOpener]  # by line id
     data_dir: Path
+    decoders: dict[str, DecoderFacts] = field(default_factory=dict)  # of typed tokens, by meter id
 
 
 def prepare(config: Config) -> Prepared:
@@ -84,7 +88,8 @@ def prepare(config: Config) -> Prepared:
         raise ConfigError(str(error)) from error
     models = _read_models(config, book)
     openers = {section.id: _opener(config.file, section) for section in config.lines}
-    prepared = Prepared(config, book, models, documents, ring, openers, config.path(config.gateway.data_dir))
+    data_dir, decoders = config.path(config.gateway.data_dir), _read_decoders(config, book)
+    prepared = Prepared(config, book, models, documents, ring, openers, data_dir, decoders)
     _check_references(prepared)
     socket_path = prepared.data_dir.resolve() / SOCKET_FILE
     if len(os.fsencode(socket_path)) > PATH_BYTES_MAX:
@@ -108,11 +113,10 @@ async def run_gateway(
     """
     prepared.data_dir.mkdir(parents=True, exist_ok=True)
     journal = open_journal(prepared, anchor)
-    event_log = JournalEventLog(journal)
-    restored = event_log.restore()
     try:
+        restored = JournalEventLog(journal).restore()
         if journal.recovery is not None:
-            state = await _stand_by(prepared, clock, stop, journal, restored.state, on_ready)
+            state = await _stand_by(prepared, clock, stop, journal, restored.state, on_events, on_ready)
             restored = replace(restored, state=state)
         if not stop.is_set():
             await _account(prepared, clock, stop, journal, restored, on_events, on_ready)
@@ -207,16 +211,20 @@ async def _account(
     desk = _order_desk(prepared, gateway, clock)
     cloud = _cloud_link(prepared, journal, gateway, desk, clock)
     gateway.connect(lines, actuation, cloud)
+    tokens = TokenDesk(prepared.decoders, clock.read, lambda: gateway.state, gateway.submit)
+    await tokens.commission()
     async with asyncio.TaskGroup() as group:
         work = [*(line.run() for line in lines.values()), gateway.run()]
         working = [group.create_task(part) for part in work]
-        serving = [group.create_task(serve_local_socket(prepared.data_dir / SOCKET_FILE, gateway.snapshots))]
+        answering = serve_local_socket(prepared.data_dir / SOCKET_FILE, gateway.snapshots, journal.backup)
+        serving = [group.create_task(answering)]
         serving.append(group.create_task(checkpoints.run()))
         serving.append(group.create_task(_watch_anchor(journal, gateway, clock)))
         if cloud is not None:
             serving.append(group.create_task(cloud.run()))
         if config.console is not None:
-            console = _serve_console(config, gateway.snapshots, JournalReader(journal), _Door(desk), on_ready)
+            door = _Door(desk, tokens)
+            console = _serve_console(prepared, gateway.snapshots, JournalReader(journal), door, on_ready)
             serving.append(group.create_task(console))
         elif on_ready is not None:
             on_ready(None)
@@ -233,6 +241,7 @@ async def _stand_by(
     stop: asyncio.Event,
     journal: SqliteJournal,
     state: State,
+    on_events: Callable[[Sequence[Event]], None] | None,
     on_ready: Callable[[str | None], None] | None,
 ) -> State:
     """RECOVERY, until a permit has opened a new epoch or `stop` is set. The state with what was noted meanwhile."""
@@ -240,6 +249,7 @@ async def _stand_by(
     site = _site_facts(prepared)
     lines = _make_lines(prepared, clock, metering, lambda _relay: None)
     links: list[CloudLink] = []
+    marks = _CloudMarks(prepared)
 
     def sources() -> Sources:
         return Sources(
@@ -261,20 +271,23 @@ async def _stand_by(
         sources=sources,
         append=JournalEventLog(journal).append,
         open_epoch=JournalEventLog(journal).open_epoch,
+        tell=on_events or (lambda _events: None),
+        cloud_marks=lambda: marks.seqs,
         checks=_Checks(prepared.ring, prepared.config.gateway.id) if prepared.ring is not None else None,
         round_interval_s=site.round_interval_s,
     )
-    doors = _LinkDoors(waiting.take_order, _leave_document, lambda _at: None)
+    doors = _LinkDoors(waiting.take_order, _leave_document, lambda _at: None, marks.take)
     link = _link(prepared, SilentJournal(journal), site.software_version, doors, clock)
     links.extend([link] if link is not None else [])
     async with asyncio.TaskGroup() as group:
         ended = [group.create_task(waiting.run()), group.create_task(_until(stop))]
         serving = [group.create_task(line.run()) for line in lines.values()]
         serving.extend(group.create_task(cloud.run()) for cloud in links)
-        serving.append(group.create_task(serve_local_socket(prepared.data_dir / SOCKET_FILE, waiting.snapshots)))
+        answering = serve_local_socket(prepared.data_dir / SOCKET_FILE, waiting.snapshots, journal.backup)
+        serving.append(group.create_task(answering))
         if prepared.config.console is not None:
             reader = JournalReader(journal)
-            console = _serve_console(prepared.config, waiting.snapshots, reader, waiting, on_ready)
+            console = _serve_console(prepared, waiting.snapshots, reader, waiting, on_ready)
             serving.append(group.create_task(console))
         elif on_ready is not None:
             on_ready(None)
@@ -458,13 +471,16 @@ class _Checks:
 class _Door:
     """The CommandDoor of edge.ports for the console."""
 
-    def __init__(self, desk: OrderDesk | None) -> None:
-        self._desk = desk
+    def __init__(self, desk: OrderDesk | None, tokens: TokenDesk) -> None:
+        self._desk, self._tokens = desk, tokens
 
     async def enter_voucher(self, text: str, actor: str) -> DoorAnswer:
         if self._desk is None:
             return DoorAnswer(False, "unknown_key", {})
         return await self._desk.take_voucher(text)
+
+    async def enter_token(self, account_id: str, text: str, actor: str) -> DoorAnswer:
+        return await self._tokens.enter_token(account_id, text, door_of(actor))
 
 
 def _order_desk(prepared: Prepared, gateway: Gateway, clock: Clock) -> OrderDesk | None:
@@ -500,6 +516,47 @@ class _LinkDoors:
     on_order: Callable[[bytes], Awaitable[object]]
     on_document: Callable[[bytes], Awaitable[None]]
     on_ack_time: Callable[[UnixSeconds], None]
+    overhear: Callable[[str, bytes], None] | None = None  # every message that comes, before it is judged
+
+
+class _CloudMarks:
+    """What the cloud says it has of each stream: the answer to a hello in RECOVERY, for whoever gives the permit."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._ring, self._gateway_id = prepared.ring, prepared.config.gateway.id
+        self.seqs: dict[str, int] = {}
+
+    def take(self, topic: str, payload: bytes) -> None:
+        """A message that came. Only a signed ack says anything."""
+        if self._ring is None or topic != topic_of(self._gateway_id, "dn/ack"):
+            return
+        try:
+            ack = verify_ack(payload, self._ring, self._gateway_id)
+        except WireError:
+            return  # the session counts it
+        self.seqs |= {name: mark.seq for name, mark in ack.marks.items()}
+
+
+class _Overheard:
+    """A transport whose messages somebody listens to as well."""
+
+    def __init__(self, transport: Transport, overhear: Callable[[str, bytes], None]) -> None:
+        self._transport, self._overhear = transport, overhear
+        self.publish = transport.publish
+
+    async def run(self, events: LinkEvents) -> None:
+        self._events = events
+        await self._transport.run(self)
+
+    def connected(self) -> None:
+        self._events.connected()
+
+    def disconnected(self, reason: str) -> None:
+        self._events.disconnected(reason)
+
+    def message(self, topic: str, payload: bytes) -> None:
+        self._overhear(topic, payload)
+        self._events.message(topic, payload)
 
 
 def _link(prepared: Prepared, journal: Journal, software: str, doors: _LinkDoors, clock: Clock) -> CloudLink | None:
@@ -526,9 +583,10 @@ def _link(prepared: Prepared, journal: Journal, software: str, doors: _LinkDoors
     async def on_order(envelope: bytes) -> None:
         await doors.on_order(envelope)
 
+    transport: Transport = _transport(section, session, gateway_id)
     return CloudLink(
         session=session,
-        transport=_transport(section, session, gateway_id),
+        transport=transport if doors.overhear is None else _Overheard(transport, doors.overhear),
         journal=journal,
         hello_facts=hello_facts,
         on_order=on_order,
@@ -554,7 +612,7 @@ def _transport(section: CloudSection, session: SyncSession, gateway_id: str) -> 
 
 
 async def _serve_console(
-    config: Config,
+    prepared: Prepared,
     snapshots: SnapshotSource,
     reader: JournalReader,
     door: CommandDoor,
@@ -565,9 +623,14 @@ async def _serve_console(
     from edge.console.server import serve
     from edge.console.settings import ConsoleSettings
 
+    config = prepared.config
     assert config.console is not None
     host = config.console.host
-    settings = ConsoleSettings(allowed_hosts=config.console.allowed_hosts)
+    accounts = prepared.book.accounts
+    settings = ConsoleSettings(
+        allowed_hosts=config.console.allowed_hosts,
+        token_accounts=frozenset(entry.account_id for entry in accounts if entry.meter_id in prepared.decoders),
+    )
     app = create_app(snapshots, reader, door, settings)
 
     def ready(port: int) -> None:
@@ -592,6 +655,46 @@ def _read_models(config: Config, book: SiteBook) -> dict[str, MeterModel]:
             path = config.path(config.gateway.site_book)
             raise ConfigError(f"{path}: {where}: model: found {error.found!r}, allowed: {error.allowed}") from error
     return models
+
+
+def _read_decoders(config: Config, book: SiteBook) -> dict[str, DecoderFacts]:
+    """The decoders of typed tokens with their keys. A site without one loads no scheme and reads no keys."""
+    entries = {meter.meter_id: meter.decoder for meter in book.meters if meter.decoder is not None}
+    if not entries:
+        return {}
+    from edge.tokens.key_file import KeyFileError, read_key_file
+
+    keyed = [meter_id for meter_id, entry in entries.items() if entry.scheme != "relay"]
+    keys: dict[str, str] = {}
+    if config.tokens is not None:
+        try:
+            keys = read_key_file(config.path(config.tokens.keys), keyed)
+        except KeyFileError as error:
+            raise ConfigError(str(error)) from error
+    elif keyed:
+        raise ConfigError(f"{config.file}: tokens.keys: is missing; meter {keyed[0]} has a decoder that needs a key")
+    return {meter_id: _decoder_facts(entry, keys.get(meter_id, "")) for meter_id, entry in entries.items()}
+
+
+def _decoder_facts(entry: DecoderEntry, key: str) -> DecoderFacts:
+    from edge.tokens.openpaygo_scheme import SECONDS_PER_STEP, PaygoDevice
+    from edge.tokens.reader import PaygoReader, RelayReader, StsReader
+    from edge.tokens.sts import tid_from_time
+
+    if entry.scheme == "relay":
+        return DecoderFacts(RelayReader())
+    if entry.scheme == "openpaygo":
+        seconds_per_step = entry.seconds_per_step or SECONDS_PER_STEP
+        return DecoderFacts(PaygoReader(PaygoDevice(key, entry.starting_code, seconds_per_step)), count=entry.count)
+    assert entry.base_year is not None
+    assert entry.commissioned_at is not None
+    commissioned_at = UnixSeconds(int(entry.commissioned_at.timestamp()))
+    return DecoderFacts(
+        reader=StsReader(int(key, 16)),
+        base_year=entry.base_year,
+        key_expiry=KEY_EXPIRY_MAX if entry.key_expiry is None else entry.key_expiry,
+        tid=tid_from_time(commissioned_at, entry.base_year),
+    )
 
 
 def _read_documents(config: Config) -> dict[str, str]:

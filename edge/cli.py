@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 70
-# Commands of a stopped store, and what they are for.
-STORE_COMMANDS = {"verify": "check a stopped store", "explain": "why an account is cut, or not"}
+# Commands of edge.store, and what they are for: loaded only when they are meant.
+STORE_COMMANDS = {
+    "verify": "check a stopped store",
+    "explain": "why an account is cut, or not",
+    "backup": "copy a store, also of a running agent",
+}
 
 RUN_EXAMPLE = """example:
   wattgate run --config /etc/wattgate/gateway.toml
@@ -89,6 +93,12 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         add_token_commands(commands)
     else:
         commands.add_parser("token", help="derive keys, decode and issue tokens")
+    if arguments[:1] == ["meter"]:
+        from edge.meter_tool.commands import add_meter_commands
+
+        add_meter_commands(commands)
+    else:
+        commands.add_parser("meter", help="read a meter, list and check meter models")
     if arguments[:1] and arguments[0] in STORE_COMMANDS:
         from edge.store.commands import add_store_commands
 

@@ -81,6 +81,12 @@ class ConsoleSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1")
 
 
+class TokensSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of the token decoders in the site book, in a file that only the agent's user can read."""
+
+    keys: FilePath  # JSON: {meter id: 32 hexadecimal digits}
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -90,6 +96,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accounting: AccountingSection = AccountingSection()
     cloud: CloudSection | None = None
     console: ConsoleSection | None = None
+    tokens: TokensSection | None = None
     file: str = ""  # the file itself; not a key of it
 
     def path(self, name: str) -> Path:
@@ -134,6 +141,7 @@ _SECTIONS: dict[str, Any] = {
     "accounting": AccountingSection,
     "cloud": CloudSection,
     "console": ConsoleSection,
+    "tokens": TokensSection,
 }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edge.core.events import Event
+from edge.core.token import Memory, TokenRead
 from edge.core.units import ClockQuality, ClockReading, UnixSeconds
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "PortOpener",
     "StoredRecord",
     "StreamHead",
+    "TokenReader",
     "UnixSeconds",
 ]
 
@@ -161,4 +163,16 @@ class CommandDoor(Protocol):
 
     async def enter_voucher(self, text: str, actor: str) -> DoorAnswer:
         """A signed voucher as text (CONTRACT.md, Base45 or groups of Crockford Base32)."""
+        ...
+
+    async def enter_token(self, account_id: str, text: str, actor: str) -> DoorAnswer:
+        """A token's digits as typed, for an account whose meter has a decoder. Each actor has a lock of his own."""
+        ...
+
+
+class TokenReader(Protocol):
+    """A meter's decoder: it has the key, and remembers nothing itself."""
+
+    def read(self, text: str, memory: Memory | None) -> TokenRead:
+        """What typed text says to a decoder that remembers this. It never raises."""
         ...

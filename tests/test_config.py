@@ -179,3 +179,24 @@ def test_broker_is_host_port_and_whether_it_is_secured(text: str, parts: tuple[s
 def test_other_broker_text_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(ConfigError, match="allowed is mqtt://host:port or mqtts://host:port"):
         parse_broker(text)
+
+
+def test_keys_of_decoders_are_a_file_of_their_own(tmp_path: Path) -> None:
+    assert read(tmp_path, LEAST).tokens is None
+    config = read(tmp_path, LEAST + '[tokens]\nkeys = "secret/keys.json"\n')
+    assert config.tokens is not None
+    assert config.path(config.tokens.keys) == tmp_path / "secret" / "keys.json"
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        ("[tokens]\n", r"keys"),
+        ('[tokens]\nkeys = ""\n', r"tokens\.keys"),
+        ("[tokens]\nkeys = 5\n", r"tokens\.keys"),
+        ('[tokens]\nkeys = "k.json"\nM01 = "00"\n', r"tokens\.M01: is unknown; allowed: keys"),
+    ],
+)
+def test_fault_in_the_tokens_section_is_named(tmp_path: Path, section: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=rf"gateway\.toml: .*{sentence}"):
+        read(tmp_path, LEAST + section)

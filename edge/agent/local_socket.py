@@ -1,11 +1,13 @@
 """The gateway's local socket: commands that look at a running gateway ask here. JSON, one object a line.
 
-{"do": "status"} answers with the snapshot of the last round. Only the user the agent runs as can
-open it (mode 0600). It reads; nothing can be changed by it.
+{"do": "status"} answers with the snapshot of the last round; {"do": "backup", "to": "/a/file"} writes a
+copy of the journal there and answers {"backup": "/a/file"}. Only the user the agent runs as can open it
+(mode 0600). It reads; nothing of the gateway can be changed by it.
 """
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ LINE_BYTES_MAX = 4096
 PATH_BYTES_MAX = 107  # sun_path of unix(7), without its end
 
 
-async def serve_local_socket(path: Path, source: SnapshotSource) -> None:
+async def serve_local_socket(
+    path: Path, source: SnapshotSource, backup: Callable[[Path], Awaitable[None]] | None = None
+) -> None:
     """Answers until cancelled. A socket file left by an agent that was killed is replaced.
 
-    Raises OSError with a sentence for people when the socket cannot be made.
+    `backup` writes a copy of the journal, or raises OSError. Raises OSError with a sentence for people
+    when the socket cannot be made.
     """
     if len(os.fsencode(path)) > PATH_BYTES_MAX:
         raise OSError(f"{path}: too long for a socket, at most {PATH_BYTES_MAX} bytes")
@@ -31,7 +36,7 @@ async def serve_local_socket(path: Path, source: SnapshotSource) -> None:
         askers.add(writer)
         try:
             while line := await reader.readline():
-                writer.write(msgspec.json.encode(_answer(line, source), enc_hook=_plain) + b"\n")
+                writer.write(msgspec.json.encode(await _answer(line, source, backup), enc_hook=_plain) + b"\n")
                 await writer.drain()
         except (ConnectionError, ValueError):
             return  # the asker is gone, or sent a line of more than LINE_BYTES_MAX
@@ -53,14 +58,22 @@ async def serve_local_socket(path: Path, source: SnapshotSource) -> None:
             asker.transport.abort()
 
 
-def _answer(line: bytes, source: SnapshotSource) -> Any:
+async def _answer(line: bytes, source: SnapshotSource, backup: Callable[[Path], Awaitable[None]] | None) -> Any:
     try:
         question = msgspec.json.decode(line)
     except msgspec.DecodeError:
         return {"error": "not JSON"}
     if question == {"do": "status"}:
         return {"status": source.current}
-    return {"error": 'unknown question; allowed is {"do": "status"}'}
+    match question:
+        case {"do": "backup", "to": str(target)} if backup is not None and Path(target).is_absolute():
+            try:
+                await backup(Path(target))
+            except OSError as error:
+                return {"error": str(error)}
+            return {"backup": target}
+    also = "" if backup is None else ' or {"do": "backup", "to": "/a/file"}'
+    return {"error": 'unknown question; allowed is {"do": "status"}' + also}
 
 
 def _plain(value: Any) -> Any:

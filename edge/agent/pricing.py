@@ -11,8 +11,9 @@ from typing import Any
 
 from edge.core.account import State
 from edge.core.calendar import ZoneOffsets, midnight_of
-from edge.core.charge import Rating
+from edge.core.charge import BandRates, Rating
 from edge.core.rating import CompiledTariff, Rate, reference_rate
+from edge.core.surcharge import with_surcharges
 from edge.core.tariff import Tariff, compile_tariff, load_tariff
 from edge.core.units import SECONDS_PER_DAY, UnixSeconds
 
@@ -41,16 +42,15 @@ def read_tariff(document: str) -> Tariff:
 def not_charged_on_site(tariff: Tariff) -> str | None:
     """What this tariff has that a live account here does not charge, or None: a price is never half kept.
 
-    Standing charges post daily and a minimum bill with the issue. A late charge is only ever due on
-    issued bills, so it does not stand in the way.
+    Standing charges post daily, a minimum bill with the issue, surcharges are part of the prices. A
+    late charge is only ever due on issued bills, so it does not stand in the way.
     """
     terms = tariff.terms
     parts = {
         "a vend cycle": tariff.counts_purchases,
-        "bands by history": tariff.bands is not None,
         "demand": bool(terms.demands),
         "a power-factor adjustment": terms.power_factor is not None,
-        "surcharges": bool(terms.surcharges),
+        "surcharges that do not come out whole": with_surcharges(tariff) is None,
     }
     found = [name for name, has in parts.items() if has]
     return f"has {', '.join(found)}, which accounts on site do not charge" if found else None
@@ -84,7 +84,7 @@ class Pricing:
 
     def _compile(self, documents: dict[str, str], first_at: int, end_at: int) -> None:
         new = {key: text for key, text in documents.items() if self._documents.get(key) != text}
-        self._tariffs.update({key: read_tariff(text) for key, text in new.items()})
+        self._tariffs.update({key: _charged(read_tariff(text)) for key, text in new.items()})
         zone = self._read_zone(self._time_zone, first_at, end_at)
         valid_from = {key: _valid_from(self._tariffs[key], zone, end_at) for key in sorted(documents)}
         # One that is valid after the span waits for a later one: it prices nothing yet.
@@ -93,17 +93,31 @@ class Pricing:
             for key, valid_at in valid_from.items()
             if valid_at < end_at
         }
+        tables, bands = list(compiled.values()), dict[str, BandRates]()
+        for key in compiled:
+            tariff = self._tariffs[key]
+            if tariff.bands is not None:
+                by_band = [tariff.in_band(band) for band in range(len(tariff.bands.names))]
+                start_at = max(first_at, valid_from[key])
+                bands[key] = BandRates(tariff.bands, tuple(range(len(tables), len(tables) + len(by_band))))
+                tables.extend(compile_tariff([banded], zone, start_at, end_at) for banded in by_band)
         self._documents = documents
         self._first_at, self._end_at = first_at, end_at
         self._rating = Rating(
-            rate=self._make_rate(tuple(compiled.values())) if compiled else reference_rate(()),
+            rate=self._make_rate(tuple(tables)) if tables else reference_rate(()),
             indexes={key: index for index, key in enumerate(compiled)},
             positions={key: tariff.position_count for key, tariff in compiled.items()},
             valid_from=valid_from,
             zone=zone,
             minor_nano=self._minor_nano,
             terms={key: self._tariffs[key].terms for key in compiled},
+            bands=bands,
         )
+
+
+def _charged(tariff: Tariff) -> Tariff:
+    """As accounts on site are charged by it. One stored before that could be told is charged by its bare prices."""
+    return with_surcharges(tariff) or tariff
 
 
 def _valid_from(tariff: Tariff, zone: ZoneOffsets, end_at: int) -> int:

@@ -89,10 +89,14 @@ class StandBy:
         sources: Callable[[], Sources],
         append: Callable[[Sequence[ev.Event]], Awaitable[None]],
         open_epoch: Callable[[int, Sequence[ev.Event]], Awaitable[None]],
+        tell: Callable[[Sequence[ev.Event]], None],
+        cloud_marks: Callable[[], Mapping[str, int]],
         checks: OrderChecks | None,
         round_interval_s: float,
     ) -> None:
-        """`open_epoch(epoch, events)` commits the first records of an epoch; `checks` is None without pinned keys."""
+        """`open_epoch(epoch, events)` commits the first records of an epoch; `cloud_marks` is what the cloud says it
+        has, by stream; `checks` is None without pinned keys.
+        """
         self.state = state
         self.snapshots = SnapshotSource()
         self._view = view
@@ -102,6 +106,8 @@ class StandBy:
         self._sources = sources
         self._append = append
         self._open_epoch = open_epoch
+        self._tell = tell
+        self._cloud_marks = cloud_marks
         self._checks = checks
         self._round_interval_s = round_interval_s
         self._version = 0
@@ -146,10 +152,15 @@ class StandBy:
         """The CommandDoor: no money is taken on a store that may have forgotten some."""
         return DoorAnswer(False, "recovery", {})
 
+    async def enter_token(self, _account_id: str, _text: str, _actor: str) -> DoorAnswer:
+        """Nor is a token: this store may have forgotten that it was spent."""
+        return DoorAnswer(False, "recovery", {})
+
     async def _commit(self, events: Sequence[ev.Event], work: Awaitable[None]) -> None:
         await work
         for event in events:
             self.state = apply(self.state, event)
+        self._tell(events)
 
     def _publish(self) -> None:
         """Balances as they were recorded: no reading is judged here."""
@@ -158,4 +169,5 @@ class StandBy:
         rating = self._pricing.rating(self.state, clock.at, self._documents)
         figures = figures_of(rating, list(self.state.accounts.values()), {})
         snapshot = make_snapshot(self._version, self.state, figures, rating, clock, self._sources())
-        self.snapshots.publish(replace(snapshot, recovery=self._view))
+        view = replace(self._view, cloud=dict(self._cloud_marks()))
+        self.snapshots.publish(replace(snapshot, recovery=view))

@@ -101,6 +101,7 @@ class RecoveryView:
     reason: str  # journal_missing | journal_behind | other_history | other_gateway | anchor_missing | ...
     detail: str
     epoch_min: int  # the lowest epoch an operator's permit may open
+    cloud: Mapping[str, int] = field(default_factory=dict)  # last record the cloud says it has, by stream
 
 
 @dataclass(frozen=True, slots=True)

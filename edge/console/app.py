@@ -17,6 +17,7 @@ from edge.console.live import live
 from edge.console.pages import account, events, health, static, street
 from edge.console.security import AllowedHosts, SecureResponses, secure
 from edge.console.settings import ConsoleSettings
+from edge.console.token import enter_token, token_answer, token_form
 from edge.console.voucher import RecentAnswers, enter_voucher, voucher_answer, voucher_form
 from edge.ports import CommandDoor, LedgerReader
 
@@ -28,6 +29,9 @@ ROUTES = (
     Route("/voucher", voucher_form, methods=["GET"]),
     Route("/voucher", enter_voucher, methods=["POST"]),
     Route("/voucher/{answer_id}", voucher_answer, methods=["GET"]),
+    Route("/token", token_form, methods=["GET"]),
+    Route("/token", enter_token, methods=["POST"]),
+    Route("/token/{answer_id}", token_answer, methods=["GET"]),
     Route("/live", live, methods=["GET"]),
     Route("/health", health, methods=["GET"]),
     Route("/static/{name}", static, methods=["GET"]),
@@ -57,6 +61,7 @@ def create_app(source: SnapshotSource, ledger: LedgerReader, door: CommandDoor, 
     )
     app.state.console = console
     app.state.answers = RecentAnswers()
+    app.state.token_answers = RecentAnswers()
     return app
 
 

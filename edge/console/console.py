@@ -27,6 +27,7 @@ _YEAR_S = 31_536_000
 STATIC_TYPES: Mapping[str, str] = {
     "console.css": "text/css; charset=utf-8",
     "console.js": "text/javascript; charset=utf-8",
+    "token.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 
@@ -78,6 +79,7 @@ class Console:
             static=self.static,
             languages=[(one, _with_language(request, one.tag)) for one in self.languages.values()],
             path=request.url.path,
+            token_accounts=self.settings.token_accounts,
             **values,
         )
         response = HTMLResponse(html, status)

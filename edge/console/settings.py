@@ -12,6 +12,7 @@ class ConsoleSettings:
     # An address typed as numbers cannot be rebound, and a technician on site has nothing else.
     allow_ip_addresses: bool = True
     default_language: str = "en"
+    token_accounts: frozenset[str] = frozenset()  # whose meters take typed tokens
     secure_cookies: bool = False  # true behind HTTPS
     actor: str = "console"  # the name a command is recorded under
     events_per_page: int = 50

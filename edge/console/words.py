@@ -19,6 +19,7 @@ VARIANTS: Mapping[str, str] = {
     "DisconnectControlChanged": "control_state",
     "OutputStateObserved": "connected",
     "KeepSupplyChanged": "keep",
+    "SupplyHoldChanged": "stands",
     "CloudLinkChanged": "connected",
     "ConditionNoted": "condition",
 }

@@ -133,6 +133,9 @@ class Account:
     consumed_wh: WattHours = WattHours(0)
     grants: Mapping[str, GrantState] = field(default_factory=dict)  # by name, since their period began
     granted_mark_nano: MoneyNano = MoneyNano(0)  # of `consumed_nano`: up to there grants were spent
+    month_energies_wh: tuple[WattHours, ...] = ()  # of the last whole calendar months, the newest last
+    month_began_at: UnixSeconds | None = None  # the month being counted, and `consumed_wh` at its start
+    month_began_wh: WattHours = WattHours(0)
 
     @property
     def threshold_nano(self) -> MoneyNano:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edge.core import events as ev
 from edge.core.account import Account, Register, State
-from edge.core.calendar import ZoneOffsets, local_day, next_local_midnight
+from edge.core.calendar import ZoneOffsets, local_day, month_start, next_local_midnight
 from edge.core.charge import Rating, rate_to
 from edge.core.credit_grant import grant_events
 from edge.core.daily_charges import Days, daily_events, days_since
@@ -93,14 +93,16 @@ def _cross(crossing: _Crossing, boundary_at: UnixSeconds, before: Register | Non
         if _is_issue_instant(account, zone, boundary_at):
             _issue_bill(crossing, boundary_at)
         _record_emergency(crossing, boundary_at)
+        _count_month(crossing, boundary_at)
     _activate_tariffs(crossing, boundary_at)
 
 
 def issue_now(state: State, account_id: str, rating: Rating) -> list[ev.Event]:
     """The bill up to the recorded register, at its instant: at a vend, at a change of tenant. Nothing since: none."""
     crossing = _Crossing(state, account_id, rating, [])
-    at = crossing.account.recorded.at
-    if at > crossing.account.issue.at:
+    account = crossing.account
+    at = account.recorded.at
+    if at > account.issue.at or account.charged:  # an untrusted clock charges energy where time stands
         _issue_bill(crossing, at)
         _record_emergency(crossing, at)
     return crossing.events
@@ -112,6 +114,17 @@ def _end_days(crossing: _Crossing, days: Days) -> None:
         crossing.emit(event)
     for event in grant_events(crossing.account, days):
         crossing.emit(event)
+
+
+def _count_month(crossing: _Crossing, at: UnixSeconds) -> None:
+    """At the start of a calendar month: the energy of the one before, for a tariff whose bands go by it."""
+    account, zone = crossing.account, crossing.rating.zone
+    if account.tariff not in crossing.rating.bands or month_start(zone, at) != at:
+        return
+    began_at = month_start(zone, at - 1)
+    whole = began_at in (account.month_began_at, account.opened_at)
+    energy = WattHours(account.consumed_wh - account.month_began_wh if whole else 0)
+    crossing.emit(ev.MonthCounted(at, account.account_id, energy, whole, account.consumed_wh))
 
 
 def _record_emergency(crossing: _Crossing, at: UnixSeconds) -> None:

@@ -13,8 +13,16 @@ from edge.core.allocation import Standing, payment_for
 from edge.core.calendar import ZoneOffsets, local_day
 from edge.core.emergency import emergency_used
 from edge.core.rating import Interval, Position, Rate, RatedInterval
-from edge.core.terms import Terms
+from edge.core.terms import HistoryBands, Terms
 from edge.core.units import SECONDS_PER_DAY, MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class BandRates:
+    """A tariff whose prices go by the energy of the last months: one tariff of the rate for each band."""
+
+    history: HistoryBands
+    indexes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +36,15 @@ class Rating:
     zone: ZoneOffsets
     minor_nano: int  # nano-currency in one minor unit
     terms: Mapping[str, Terms] = field(default_factory=dict)  # id@version -> what is charged besides energy
+    bands: Mapping[str, BandRates] = field(default_factory=dict)  # id@version -> its bands, where it has any
 
     def position(self, account: Account) -> Position:
         """Where the account stands in its tariff's blocks."""
-        return Position(self.indexes[account.tariff], account.cycle_energy_wh, account.cycle_start_at)
+        bands = self.bands.get(account.tariff)
+        index = self.indexes[account.tariff]
+        if bands is not None:
+            index = bands.indexes[bands.history.band_of(account.month_energies_wh)]
+        return Position(index, account.cycle_energy_wh, account.cycle_start_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def allocation_events(
     if parts.token_nano != amount_nano:
         used_after = emergency_used(terms, invoked, live_after, threshold_nano)
         found.append(_allocated(account, payment_id, amount_nano, parts, (at, period, used_after)))
-    if is_given_back(terms, invoked, live_after):
+    if live_after >= threshold_nano and is_given_back(terms, invoked, live_after):
         found.append(ev.EmergencyCreditGivenBack(at, account.account_id, live_after))
     return found
 

@@ -696,6 +696,18 @@ class CreditPeriodBegan:
 
 
 @dataclass(frozen=True, slots=True)
+class MonthCounted:
+    """A calendar month ended: its energy chooses the band from here on, if it was counted from its start."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    energy_wh: WattHours
+    whole: bool
+    consumed_wh: WattHours
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRefused:
     """Something asked for on site (no signed order) that was not done, and why."""
 
@@ -725,6 +737,7 @@ MoneyEvent = (
     | GrantedCreditSpent
     | GrantedCreditLapsed
     | CreditPeriodBegan
+    | MonthCounted
     | RequestRefused
 )
 

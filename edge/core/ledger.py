@@ -120,17 +120,18 @@ def _register_frozen(state: State, event: ev.RegisterFrozen) -> State:
         charged=merge_lines(account.charged, event.lines),
         cycle_energy_wh=event.cycle_energy_wh,
         cycle_start_at=event.cycle_start_at,
+        consumed_nano=MoneyNano(account.consumed_nano + _amount_of(event.lines)),
+        consumed_wh=WattHours(account.consumed_wh + _energy_of(event.lines)),
     )
-    return _with(state, _consumed(account, event.lines))
+    return _with(state, account)
 
 
-def _consumed(account: Account, lines: tuple[RatedLine, ...]) -> Account:
-    """Counts what was charged, for credits that are granted by it."""
-    return replace(
-        account,
-        consumed_nano=MoneyNano(account.consumed_nano + sum(line.amount_nano for line in lines)),
-        consumed_wh=WattHours(account.consumed_wh + sum(line.energy_wh for line in lines)),
-    )
+def _amount_of(lines: tuple[RatedLine, ...]) -> int:
+    return sum(line.amount_nano for line in lines)
+
+
+def _energy_of(lines: tuple[RatedLine, ...]) -> int:
+    return sum(line.energy_wh for line in lines)
 
 
 def _bill_issued(state: State, event: ev.BillIssued) -> State:
@@ -293,12 +294,13 @@ def _readings_recorded(state: State, event: ev.ReadingsRecorded) -> State:
         accounts[account_id] = replace(
             account,
             recorded=Register(event.register_at[index], event.register_wh[index]),
-            estimate_nano=MoneyNano(account.estimate_nano + sum(line.amount_nano for line in lines)),
+            estimate_nano=MoneyNano(account.estimate_nano + _amount_of(lines)),
+            consumed_nano=MoneyNano(account.consumed_nano + _amount_of(lines)),
+            consumed_wh=WattHours(account.consumed_wh + _energy_of(lines)),
             charged=merge_lines(account.charged, lines),
             cycle_energy_wh=event.cycle_energy_wh[index],
             cycle_start_at=event.cycle_start_at[index],
         )
-        accounts[account_id] = _consumed(accounts[account_id], lines)
     for account_id, account in accounts.items():
         episode = account.episode
         if episode is not None and episode.grace_clock is not None:

@@ -17,6 +17,7 @@ from edge.core.instalment import InstalmentPlan
 from edge.core.purchase_order import OrderOperation, PurchaseControl, PurchaseOrder
 from edge.core.units import MoneyNano
 
+MONTHS_KEPT = 24  # as many as a tariff may look back on
 _TIME_CHARGES = {kind.value: kind for kind in (DebtKind.TIME_1, DebtKind.TIME_2)}
 
 
@@ -150,6 +151,9 @@ def _tenant_changed(account: Account, event: ev.TenantChanged) -> Account:
         standing_nano=MoneyNano(0),
         grants={},
         granted_mark_nano=account.consumed_nano,
+        month_energies_wh=(),
+        month_began_at=None,
+        month_began_wh=account.consumed_wh,
     )
 
 
@@ -181,6 +185,11 @@ def _credit_period_began(account: Account, event: ev.CreditPeriodBegan) -> Accou
     return replace(account, money_nano=event.balance_nano, grants=grants, granted_mark_nano=event.consumed_nano)
 
 
+def _month_counted(account: Account, event: ev.MonthCounted) -> Account:
+    energies = (*account.month_energies_wh, event.energy_wh)[-MONTHS_KEPT:] if event.whole else ()
+    return replace(account, month_energies_wh=energies, month_began_at=event.at, month_began_wh=event.consumed_wh)
+
+
 ACCOUNT_CHANGES: Mapping[type, Callable[[Account, Any], Account]] = {
     ev.PaymentAllocated: _allocated,
     ev.AllocationReversed: _allocation_reversed,
@@ -200,4 +209,5 @@ ACCOUNT_CHANGES: Mapping[type, Callable[[Account, Any], Account]] = {
     ev.GrantedCreditSpent: _granted_credit_spent,
     ev.GrantedCreditLapsed: _granted_credit_lapsed,
     ev.CreditPeriodBegan: _credit_period_began,
+    ev.MonthCounted: _month_counted,
 }

@@ -7,6 +7,7 @@ anchor stays as it is, until the newest store is back or an operator's permit op
 """
 
 from collections.abc import Callable, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from edge.ports import Anchor, AnchorError, AnchorState
@@ -41,8 +42,11 @@ class AnchorKeeper:
 
     def before_upgrade(self) -> None:
         """A journal from before there were anchors gets its first one, so that the next start misses none."""
-        if self._anchor is not None and self._anchor.read() is None:
-            self._anchor.write(AnchorState(self._gateway_id, 0, 1, 0, first_seal(self._gateway_id)))
+        if self._anchor is None:
+            return
+        with suppress(AnchorError):  # `start` meets it again, and tells
+            if self._anchor.read() is None:
+                self._anchor.write(AnchorState(self._gateway_id, 0, 1, 0, first_seal(self._gateway_id)))
 
     def start(self, epoch: int, place: int, seal: bytes, seal_at: Callable[[int], bytes | None]) -> Recovery | None:
         """Judges a journal that was opened. If it is the newest one, the anchor counts the start and follows it."""

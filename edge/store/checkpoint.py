@@ -8,7 +8,7 @@ costs only time. States of another software version have another shape and are n
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
@@ -41,16 +41,16 @@ class Sums:
     charges_nano: int = 0
     balances_nano: int = 0
 
-    def plus(self, events: Iterable[Event]) -> "Sums":
+    def plus(self, *events: Event) -> "Sums":
         """The sums after these events."""
-        postings = [getattr(event, "posting_nano", 0) for event in events]
-        credits_nano = sum(posting for posting in postings if posting > 0)
-        charges_nano = sum(posting for posting in postings if posting < 0)
-        return Sums(
-            self.credits_nano + credits_nano,
-            self.charges_nano + charges_nano,
-            self.balances_nano + credits_nano + charges_nano,
-        )
+        credits_nano, charges_nano = self.credits_nano, self.charges_nano
+        for event in events:
+            posting_nano = getattr(event, "posting_nano", 0)
+            credits_nano += max(0, posting_nano)
+            charges_nano += min(0, posting_nano)
+        if (credits_nano, charges_nano) == (self.credits_nano, self.charges_nano):
+            return self
+        return Sums(credits_nano, charges_nano, credits_nano + charges_nano)
 
 
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

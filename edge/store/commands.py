@@ -1,11 +1,12 @@
-"""`wattgate verify` and `wattgate explain`: what a stopped store, or a backup, holds.
+"""`wattgate verify` and `wattgate explain`: what a stopped store, or a backup, holds. `wattgate backup` makes one.
 
 Exit status: 0 all is well, 1 verify found something, 2 there is nothing to look at or an option is
-wrong, said in one sentence. Neither changes a byte of the store.
+wrong, said in one sentence. None of them changes a byte of the store.
 """
 
 import argparse
 import json
+import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from edge.store.chain import ChainBroken, ChainCheck
 from edge.store.codec import decode_event
 from edge.store.explain import Explanation, Kept, explain
 from edge.store.explain_words import LANGUAGES, ExplainWords
+from edge.store.journal import write_backup
 from edge.store.store_copy import StoreUnusable, anchor_file_of, opened_copy
 from edge.store.verify import Report, verify_store
 from edge.zone import zone_offsets
@@ -37,7 +39,12 @@ EXPLAIN_EXAMPLE = """example:
   wattgate explain backup.db A02 --at 2026-03-20T12:00 --lang zh          at that local time
   wattgate explain backup.db A02 --at 1773979200 --json                   every record, word for word
 """
+BACKUP_EXAMPLE = """example:
+  wattgate backup /var/lib/wattgate monday.db      of a running agent (asked over its socket) or a stopped one
+"""
 YEAR_MAX = 9000
+SOCKET_FILE = "agent.sock"
+ANSWER_S_MAX = 600.0
 
 
 def add_store_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -58,6 +65,11 @@ def add_store_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     told.add_argument("--lang", choices=LANGUAGES, default="en", help="language of the words (en)")
     told.add_argument("--json", action="store_true", help="print one JSON object")
     told.set_defaults(run=_guarded(_explain))
+
+    backup = commands.add_parser("backup", help="copy a store", epilog=BACKUP_EXAMPLE, formatter_class=raw)
+    backup.add_argument("store", type=Path, metavar="STORE", help="the agent's data folder, or a journal's file")
+    backup.add_argument("target", type=Path, metavar="TARGET", help="the file to write; it must not be there yet")
+    backup.set_defaults(run=_guarded(_backup))
 
 
 def _instant(text: str) -> datetime:
@@ -189,3 +201,33 @@ def _explain_json(found: Explanation, words: ExplainWords) -> dict[str, Any]:
             for kept in found.chain
         ],
     }
+
+
+# --- backup ----------------------------------------------------------------------------------
+
+
+def _backup(options: argparse.Namespace) -> int:
+    target = options.target.absolute()
+    if not _asked_agent(options.store / SOCKET_FILE, target):
+        try:
+            with opened_copy(options.store) as (connection, _version):
+                write_backup(connection, target)
+        except OSError as error:
+            raise StoreUnusable(str(error)) from error
+    sys.stdout.write(f"{target}\n")
+    return 0
+
+
+def _asked_agent(path: Path, target: Path) -> bool:
+    """Whether a running agent wrote the backup. StoreUnusable if it would not."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.settimeout(ANSWER_S_MAX)
+        try:
+            asking.connect(str(path))
+        except OSError:
+            return False  # nobody runs: the files can be copied
+        asking.sendall(json.dumps({"do": "backup", "to": str(target)}).encode() + b"\n")
+        answer = json.loads(asking.makefile("rb").readline() or b'{"error": "the agent ended"}')
+    if "error" in answer:
+        raise StoreUnusable(answer["error"])
+    return True

@@ -30,6 +30,10 @@ BOUNDARY = frozenset(
         "DailyChargePosted",
         "InstalmentDue",
         "EmergencyCreditDrawn",
+        "GrantedCreditSpent",
+        "GrantedCreditLapsed",
+        "CreditPeriodBegan",
+        "MonthCounted",
         "TariffActivated",
         "BalanceEvaluated",
     )

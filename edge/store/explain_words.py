@@ -93,6 +93,8 @@ class ExplainWords:
             return self._words["none"]
         if isinstance(value, ClockReading):
             return self.time(value.at)
+        if name.endswith("_nano") and isinstance(value, tuple):
+            return self.money(sum(value))
         if isinstance(value, bool) or not isinstance(value, int):
             return self.word("reason", value) if isinstance(value, str) else value
         if name.endswith("_nano"):

@@ -8,10 +8,11 @@ power cut. Tables: schema.py; chains: chain.py; the head outside the card: ancho
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -192,6 +193,10 @@ class SqliteJournal:
         """Stores a checkpoint and the state it was made of. Only the newest states are kept."""
         await self._run(self._commit_checkpoint, checkpoint, state)
 
+    async def backup(self, target: Path) -> None:
+        """Writes a whole copy of the journal as it is committed. FileExistsError: a file is never written over."""
+        await self._run(write_backup, self._connection, target)
+
     async def read(self, stream: str, after_seq: int, count_max: int) -> Sequence[StoredRecord]:
         """Records of a stream above `after_seq`, oldest first."""
         rows = await self.query(
@@ -312,6 +317,24 @@ class SqliteJournal:
     def _seal_at(self, place: int) -> bytes | None:
         row = self._connection.execute("SELECT hash FROM seal WHERE place = ?", (place,)).fetchone()
         return None if row is None else row[0]
+
+
+def write_backup(connection: sqlite3.Connection, target: Path) -> None:
+    """A copy in one file, by SQLite itself: complete under its name, or not there at all."""
+    if target.exists():
+        raise FileExistsError(f"{target}: is there already")
+    new = target.with_name(target.name + ".new")
+    new.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(new, isolation_level=None)) as copy:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+    except sqlite3.Error as error:  # of the copy: the journal is as good as before
+        new.unlink(missing_ok=True)
+        raise OSError(f"{target}: {error}") from error
+    with new.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(new, target)
 
 
 def _read_seal(connection: sqlite3.Connection, gateway_id: str) -> tuple[int, bytes]:

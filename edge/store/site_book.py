@@ -10,8 +10,9 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -23,6 +24,7 @@ from tinydb.table import Document
 from edge.core.calendar import DailyWindows
 from edge.core.policy import Policy
 from edge.core.policy_ranges import MONEY_NANO_MAX, check_policy
+from edge.core.token import KEY_EXPIRY_MAX
 from edge.core.units import MoneyNano
 
 _ROW_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -102,6 +104,23 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     minor_digits: Annotated[int, Meta(ge=0, le=4)] = 2
 
 
+class DecoderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a meter's typed tokens are read. Its key is not here, but in the file that the configuration names.
+
+    `sts` has base_year, commissioned_at (tokens issued before it are spent) and maybe key_expiry;
+    `openpaygo` has count (the last one issued before) and maybe starting_code and seconds_per_step;
+    `relay` is a meter that decodes its tokens itself.
+    """
+
+    scheme: Literal["sts", "openpaygo", "relay"]
+    base_year: Literal[1993, 2014, 2035] | None = None
+    key_expiry: Annotated[int, Meta(ge=0, le=KEY_EXPIRY_MAX)] | None = None
+    commissioned_at: Annotated[datetime, Meta(tz=True)] | None = None  # 2026-03-02T08:00:00+08:00
+    starting_code: Annotated[int, Meta(ge=1, le=999_999_999)] | None = None
+    count: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    seconds_per_step: Annotated[int, Meta(ge=1, le=31_536_000)] | None = None
+
+
 class MeterEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A meter on a line. `relay_id` names the relay that switches its supply, None if nothing does."""
 
@@ -113,6 +132,7 @@ class MeterEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     serial: Label = ""
     power_w_max: Annotated[int, Meta(ge=1, le=100_000_000)] = 20_000
     relay_id: LocalId | None = None
+    decoder: DecoderEntry | None = None
 
 
 class RelayEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -185,6 +205,8 @@ def _read_table(path: Path, name: str, rows: Iterable[Document]) -> list[Any]:
             entry = msgspec.convert(dict(row), _TABLES[name])
             if isinstance(entry, AccountEntry):
                 check_policy(entry.policy)
+            if isinstance(entry, MeterEntry) and entry.decoder is not None:
+                _check_decoder(entry.decoder)
         except ValueError as error:
             raise SiteBookError(f"{path}: table {name}, row {row.doc_id}: {error}") from error
         entries.append(entry)
@@ -198,14 +220,45 @@ def _check_fields(kind: Any, row: Mapping[str, Any]) -> None:
     if unknown:
         raise ValueError(f"field {unknown[0]!r} is unknown; allowed: {', '.join(known)}")
     for name, value in row.items():
-        if isinstance(value, Mapping) and is_dataclass(known[name]):
-            _check_fields(known[name], value)
+        nested = next(filter(_has_fields, (known[name], *get_args(known[name]))), None)
+        if isinstance(value, Mapping) and nested is not None:
+            _check_fields(nested, value)
+
+
+def _has_fields(kind: Any) -> bool:
+    return is_dataclass(kind) or (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
 
 
 def _field_types(kind: Any) -> dict[str, Any]:
     if is_dataclass(kind):
         return {field.name: DailyWindows if field.name.endswith("_windows") else field.type for field in fields(kind)}
     return {field.name: field.type for field in msgspec.structs.fields(kind)}
+
+
+# Fields of a scheme: those it needs, and those it may have.
+_DECODER_FIELDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "sts": (("base_year", "commissioned_at"), ("key_expiry",)),
+    "openpaygo": (("count",), ("starting_code", "seconds_per_step")),
+    "relay": ((), ()),
+}
+_TID_MINUTES_MAX = (1 << 24) - 1
+
+
+def _check_decoder(decoder: DecoderEntry) -> None:
+    """A field of the other scheme is a mistake, and an STS clock reaches about 32 years from its base year on."""
+    needed, optional = _DECODER_FIELDS[decoder.scheme]
+    for field in msgspec.structs.fields(DecoderEntry):
+        given = getattr(decoder, field.name) is not None
+        if field.name in needed and not given:
+            raise ValueError(f"decoder.{field.name}: is missing; scheme {decoder.scheme} needs it")
+        if given and field.name not in ("scheme", *needed, *optional):
+            allowed = ", ".join((*needed, *optional)) or "no other field"
+            raise ValueError(f"decoder.{field.name}: does not belong to scheme {decoder.scheme}, which has {allowed}")
+    if decoder.base_year is not None and decoder.commissioned_at is not None:
+        minutes = (decoder.commissioned_at - datetime(decoder.base_year, 1, 1, tzinfo=UTC)).total_seconds() // 60
+        if not 0 <= minutes <= _TID_MINUTES_MAX:
+            found = decoder.commissioned_at.isoformat()
+            raise ValueError(f"decoder.commissioned_at: {found} is out of reach of the base year {decoder.base_year}")
 
 
 def _check_time_zone(path: Path, site: Site) -> None:

@@ -209,7 +209,7 @@ class _Walk:
             return
         for fault in self._books.faults(event):
             self._report.add(stream, seq, fault)
-        self._sums = self._sums.plus([event])
+        self._sums = self._sums.plus(event)
         self._replay(stream, seq, event)
 
     def _replay(self, stream: str, seq: int, event: ev.Event) -> None:
@@ -240,7 +240,9 @@ class _Walk:
         if found is None:
             self._report.add("checkpoint", place, "is damaged")
             return
-        heads = {stream: (epoch, seq, head.hex()) for stream, (epoch, seq, head) in self._chain.heads.items()}
+        newest = max((epoch for epoch, _seq, _head in self._chain.heads.values()), default=1)
+        of_epoch = ((stream, head) for stream, head in self._chain.heads.items() if head[0] == newest)
+        heads = {stream: (epoch, seq, head.hex()) for stream, (epoch, seq, head) in of_epoch}
         stated = {stream: tuple(head) for stream, head in found.position.heads.items() if head[1] > 0}
         if found.position != Position(place, self._seals.hash.hex(), found.position.heads) or stated != heads:
             self._report.add("checkpoint", place, "names other heads than the records before it have")

@@ -41,10 +41,15 @@ async def _serve(directory: Path, port: int, gateway_id: str) -> None:
         return backend
 
     settings = ServiceSettings((BrokerAddress("127.0.0.1", port),), relay_seconds=0.2, timer_seconds_max=TIMER_S_MAX)
-    service = asyncio.ensure_future(BackendService(open_backend, settings, lambda: clock.read().at).run())
+    backend_service = BackendService(open_backend, settings, lambda: clock.read().at)
+    service = asyncio.ensure_future(backend_service.run())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, service.cancel)
+    listening = asyncio.ensure_future(backend_service.connected_event.wait())
     with suppress(asyncio.CancelledError):
+        await asyncio.wait((service, listening), return_when=asyncio.FIRST_COMPLETED)
+        print("listening", flush=True)  # or it ended: whoever waits sees that next
+        listening.cancel()
         await service
 
 

@@ -140,7 +140,7 @@ class Demo:
         self._street = Child("street", street, logs / "street")
         self._broker = Child("broker", broker, logs / "broker")
         cloud = python("-m", "hw.sim.cloud", *where, "--broker-port", str(broker_port), "--gateway", GATEWAY_ID)
-        self._cloud = Child("cloud", cloud, logs / "cloud")
+        self._cloud = Child("cloud", cloud, logs / "cloud", piped=True)
         agent = python("-m", "edge.cli", "run", "--config", str(self._files.config), "--json")
         self._agent = Child("agent", agent, logs / "agent", piped=True)
         self._stop = asyncio.Event()
@@ -179,7 +179,10 @@ class Demo:
         self._clock = ScaledClock(self._directory / CLOCK_FILE)
         self._start_at = self._clock.read().at
         await self._broker.start()
-        await self._cloud.start()
+        cloud = await self._cloud.start()
+        assert cloud.stdout is not None
+        async with asyncio.timeout(START_S_MAX):
+            await cloud.stdout.readline()  # it listens: the gateway's hello, said once a connection, is not missed
         self._stage = DemoStage(self._directory, self._port, self._control, self._broker, self._clock)
 
     async def _stop_all(self) -> None:

@@ -25,8 +25,9 @@ from edge.core.policy import Policy
 from edge.core.rating import CompiledTariff, Rate, reference_rate
 from edge.core.rating_arrays import array_rate
 from edge.core.tariff import TariffRefused
+from edge.core.terms import ChargePart, Surcharge
 from edge.core.units import SECONDS_PER_DAY, MoneyNano, UnixSeconds, WattHours
-from edge.tariffs.presets import load_preset
+from edge.tariffs.presets import load_preset, preset_text
 from edge.zone import zone_offsets
 from native.kernel import TariffKernel
 
@@ -177,7 +178,6 @@ def document_of(kit: Any, version: int, valid_from: str) -> str:
     ("name", "part"),
     [
         ("za-homelight-20a-2425", "a vend cycle"),
-        ("ke-domestic-2025", "bands by history"),
         ("cn-two-part", "demand"),
     ],
 )
@@ -192,3 +192,45 @@ def test_tariff_whose_parts_an_account_here_does_not_charge_is_named_with_them(n
 )
 def test_tariff_of_energy_and_standing_charges_is_charged_here(name: str) -> None:
     assert not_charged_on_site(load_preset(name)[-1]) is None
+
+
+def test_an_account_pays_the_price_of_the_band_of_its_last_months() -> None:
+    document = preset_text("ke-domestic-2025")
+    tariff = read_tariff(document)
+    assert not_charged_on_site(tariff) is None
+    assert tariff.bands is not None
+    pricing = Pricing(tariff.time_zone, tariff.minor_digits, reference_rate, zone_offsets)
+    key, now = tariff_key(tariff), UnixSeconds(1_767_225_600)
+    register = Register(now, WattHours(0))
+    account = Account("A1", "M1", Policy(), key, MoneyNano(0), register, register, frozen=register)
+    rating = pricing.rating(State(accounts={"A1": account}, tariffs={key: document}), now)
+    later = {"A1": Register(UnixSeconds(now + 60), WattHours(1000))}
+    prices = set()
+    months: Any
+    for months in ((), (5_000,) * 3, (60_000,) * 3, (500_000,) * 3, (500_000,) * 3 + (5_000,) * 3):
+        banded = replace(account, month_energies_wh=months)
+        band = tariff.in_band(tariff.bands.band_of(months))
+        cost = figures_of(rating, [banded], later)["A1"].estimate_nano
+        assert cost == 1000 * band.periods[0].prices_micro_per_kwh[0]
+        prices.add(cost)
+    assert len(prices) == len(tariff.bands.names)
+
+
+def taxed(kit: Any, percent: str) -> str:
+    tax = {"name": "vat", "percent": percent, "base": ["energy"]}
+    return json.dumps({**json.loads(kit.tariff), "surcharges": [tax]})
+
+
+def test_a_tax_on_energy_is_in_the_price_an_account_is_charged(counted: Counted, state: State, kit: Any) -> None:
+    bare = counted.rate(state, kit.start_at + 60)
+    assert not_charged_on_site(read_tariff(taxed(kit, "10"))) is None
+    with_tax = replace(state, tariffs={kit.tariff_key: taxed(kit, "10")})
+    assert counted.rate(with_tax, kit.start_at + 60) * 10 == bare * 11
+
+
+def test_a_tax_that_leaves_no_whole_price_is_named() -> None:
+    shandong = load_preset("cn-shandong")[-1]  # 0.5469 a kWh
+    tax = Surcharge("tax", 3333, (ChargePart.ENERGY,), None)
+    fault = not_charged_on_site(replace(shandong, terms=replace(shandong.terms, surcharges=(tax,))))
+    assert fault is not None
+    assert "surcharges that do not come out whole" in fault

@@ -16,16 +16,22 @@ import msgspec
 import pytest
 
 from cloud_sync import orders
+from cloud_sync.acks import sign_ack
 from cloud_sync.keys import KeyRing, Role, Signer, generate_keys
-from cloud_sync.wire import CONTRACT_VERSION, Order, record_hash
+from cloud_sync.session import HelloFacts, SessionSettings, SyncSession
+from cloud_sync.wire import CONTRACT_VERSION, Ack, Mark, Order, decode_hello, record_hash, topic_of
+from edge.agent.cloud_link import CloudLink, LinkEvents
+from edge.agent.recovery import SilentJournal, StandBy
 from edge.bootstrap import Prepared, RecoverRefused, _Checks, open_journal, prepare, recover, run_gateway
 from edge.bus.frame import crc16
-from edge.config import read_config
+from edge.cli import main
+from edge.config import CloudSection, read_config
 from edge.core.events import Event
 from edge.core.units import ClockQuality, ClockReading, UnixSeconds
-from edge.ports import BytePort
+from edge.ports import Anchor, AnchorError, AnchorState, BytePort
 from edge.store.event_log import JournalEventLog
 from edge.store.site_book import AccountEntry, MeterEntry, RelayEntry, Site, SiteBook, write_site_book
+from edge.store.verify import verify_store
 from hw.file_anchor import FileAnchor
 
 GATEWAY = "gw-1"
@@ -48,6 +54,7 @@ drain_silence_ms = 20
 poll_interval_ms = 10
 """
 READS = (1, 2, 3, 4)
+LOOK_S = 0.01
 
 
 class Meter:
@@ -108,6 +115,8 @@ class Site1:
         self.meter = Meter()
         self.lives = 0
         self.told: list[str] = []
+        self.anchor: Anchor | None = None
+        self.cloud: CloudSection | None = None
         (folder / "tariff.json").write_text(TARIFF.read_text("utf-8"), "utf-8")
         meter = MeterEntry("M01", "line-1", 1, "eastron_sdm120", relay_id="R01")
         relay = RelayEntry("R01", "line-1", 9, "relay_board_8ch", 0)
@@ -121,7 +130,8 @@ class Site1:
 
     def prepared(self) -> Prepared:
         prepared = prepare(read_config(self.folder / "gateway.toml"))
-        return replace(prepared, openers={"line-1": self.meter}, ring=self.ring)
+        config = msgspec.structs.replace(prepared.config, cloud=self.cloud)
+        return replace(prepared, config=config, openers={"line-1": self.meter}, ring=self.ring)
 
     def live(self, until: Callable[[Any], bool] | None = None, rounds: int = 5) -> list[Any]:
         """Runs the agent until something is in its snapshot, or for some rounds. Returns the snapshots."""
@@ -139,7 +149,7 @@ class Site1:
         stop, seen = asyncio.Event(), []
         self.lives += 1
         clock = FastClock(START_AT + self.lives * 86_400, f"boot-{self.lives}")
-        running = asyncio.ensure_future(run_gateway(self.prepared(), clock, stop, self._hear))
+        running = asyncio.ensure_future(run_gateway(self.prepared(), clock, stop, self._hear, anchor=self.anchor))
         try:
             async with asyncio.timeout(30):
                 while True:
@@ -155,16 +165,16 @@ class Site1:
 
     async def _status(self, running: "asyncio.Future[None]") -> Any:
         """What the local socket says."""
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(LOOK_S)
         assert not running.done(), running.exception()
         try:
             reader, writer = await asyncio.open_unix_connection(str(self.data / "agent.sock"))
+            writer.write(b'{"do": "status"}\n')
+            answer = await reader.readline()
         except OSError:
-            return None
-        writer.write(b'{"do": "status"}\n')
-        answer = msgspec.json.decode(await reader.readline())
+            return None  # not up yet, or going from RECOVERY to work
         writer.close()
-        return answer["status"]
+        return msgspec.json.decode(answer)["status"] if answer else None
 
     def records(self) -> list[tuple[str, int, int, str]]:
         """(stream, epoch, seq, body) of the journal as it lies there."""
@@ -236,6 +246,34 @@ def test_newest_store_starts_without_a_word(site: Site1) -> None:
     assert FileAnchor(site.data / "anchor.json").read().boots >= 3  # type: ignore[union-attr]
 
 
+def test_store_of_a_real_agent_is_good_and_has_its_checkpoint(site: Site1) -> None:
+    report = verify_store(site.data, record_hash, FileAnchor(site.data / "anchor.json"))
+    assert (report.problems, report.anchor) == ([], "agrees")
+    assert report.checkpoints >= 1
+    journal = open_journal(site.prepared())
+    restored = JournalEventLog(journal).restore()
+    journal._connection.close()
+    assert restored.replayed < report.place
+
+
+def test_anchor_that_cannot_be_written_is_told_once_and_stops_nobody(site: Site1) -> None:
+    """Payments go on; the next start may find a store further on than its anchor, which is good."""
+    site.anchor = SilentAnchor(site.data / "anchor.json")
+    site.live(lambda snapshot: opened(snapshot) and "RegisterFrozen" in site.types())
+    noted = [body for _, _, _, body in site.records() if "anchor_fails" in body]
+    assert len(noted) == 1
+    assert "no answer" in noted[0]
+    site.anchor = None
+    assert site.live(opened)[-1]["recovery"] is None
+
+
+class SilentAnchor(FileAnchor):
+    """It can be read, and takes nothing."""
+
+    def write(self, state: AnchorState) -> None:
+        raise AnchorError("no answer")
+
+
 def test_store_put_back_is_noticed_and_nothing_is_charged_or_switched(site: Site1) -> None:
     site.put_back()
     before = [record for record in site.records() if record[0] != "evt"]
@@ -244,6 +282,7 @@ def test_store_put_back_is_noticed_and_nothing_is_charged_or_switched(site: Site
     site.meter.import_kwh += 50.0
     seen = site.live(rounds=20)
     assert {snapshot["recovery"]["reason"] for snapshot in seen} == {"journal_behind"}
+    assert site.types() == ["ConditionNoted"]  # who listens to the agent's events is told, once
     assert seen[-1]["recovery"]["epoch_min"] == 2
     assert set(site.meter.asked) <= set(READS)  # read, and never told anything
     assert 4 in site.meter.asked
@@ -317,6 +356,40 @@ def test_store_that_cannot_be_shown_to_be_the_newest_is_not_gone_on_with(
     site.meter.asked.clear()
     assert site.live(rounds=5)[-1]["recovery"]["reason"] == reason
     assert set(site.meter.asked) <= set(READS)
+
+
+def test_cloud_hears_the_real_heads_and_gets_no_record(site: Site1, signers: Any) -> None:
+    """A record sent from a store that is not the newest would be a second history under a used number."""
+    site.put_back()
+    journal = open_journal(site.prepared())
+    silent = SilentJournal(journal)
+    sent: list[tuple[str, bytes]] = []
+
+    class Broker:
+        def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> bool:
+            sent.append((topic.rpartition("/")[2], payload))
+            return True
+
+        async def run(self, events: LinkEvents) -> None:
+            events.connected()
+            await asyncio.sleep(LOOK_S * 10)
+            events.disconnected("over")
+
+    async def link_up() -> None:
+        session = SyncSession(GATEWAY, "b", "0", journal.heads(), signers[0], lambda: 0.0, SessionSettings())
+        nobody = (lambda: HelloFacts(1, "ntp", ()), StandBy.take_order, StandBy.take_order, print)
+        link = CloudLink(session, Broker(), silent, *nobody)  # type: ignore[arg-type]
+        running = asyncio.ensure_future(link.run())
+        await asyncio.sleep(LOOK_S * 20)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert list(await silent.read("led", 0, 10)) == []
+        await journal.close()
+
+    asyncio.run(link_up())
+    assert {channel for channel, _ in sent} == {"st", "hello"}
+    hello = decode_hello(next(payload for channel, payload in sent if channel == "hello"), GATEWAY)
+    assert hello.heads["led"].seq == journal.heads()["led"].seq > 0
 
 
 # --- how it ends -----------------------------------------------------------------------------
@@ -407,28 +480,53 @@ def test_where_no_keys_are_pinned_the_person_at_the_command_line_decides(site: S
         run(recover(site.prepared(), clock, None, 3))
 
 
-def test_permit_from_the_cloud_ends_recovery_without_a_new_start(site: Site1, signers: Any) -> None:
-    """The order comes in by the link; a payment in the meantime waits for its repetition."""
-    from edge.agent.recovery import StandBy
+class Cloud:
+    """A broker with the cloud behind it: it acknowledges what it has, and sends orders once that was seen."""
 
-    taken: list[str] = []
+    def __init__(self, site: Site1, signers: Any, orders_to_send: Sequence[bytes]) -> None:
+        self.site, self.signers, self.orders_to_send = site, signers, orders_to_send
+        self.published: list[str] = []
+        self.seen = asyncio.Event()
 
-    class Listening(StandBy):
-        async def run(self) -> None:
-            async def orders_arrive() -> None:
-                for envelope in (permit(signers, type="revoke"), b"noise", permit(signers), permit(signers)):
-                    taken.append((await self.take_order(envelope)).code)
+    def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> bool:
+        self.published.append(topic.partition(GATEWAY + "/")[2])
+        return True
 
-            arriving = asyncio.ensure_future(orders_arrive())
-            await super().run()
-            await arriving
+    async def run(self, events: LinkEvents) -> None:
+        events.connected()
+        signer = self.signers[1][Role.INGEST]
+        mark = Mark(epoch=1, seq=4711, hash="ab" * 32)
+        ack = Ack(CONTRACT_VERSION, GATEWAY, signer.kid, START_AT, {"led": mark})
+        for envelope in (b"noise", sign_ack(ack, signer)):
+            events.message(topic_of(GATEWAY, "dn/ack"), envelope)
+        await self.seen.wait()
+        for envelope in self.orders_to_send:
+            events.message(topic_of(GATEWAY, "dn/cmd"), envelope)
+        await asyncio.Event().wait()
 
+
+def test_permit_from_the_cloud_ends_recovery_without_a_new_start(
+    site: Site1, signers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the cloud says it has is shown; then its orders come: one that must wait, noise, and the permit."""
     site.put_back()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edge.bootstrap.StandBy", Listening)
-        last = site.live(lambda snapshot: snapshot["recovery"] is None and opened(snapshot))[-1]
+    sent = (permit(signers, type="revoke"), b"noise", permit(signers), permit(signers))
+    cloud = Cloud(site, signers, sent)
+    monkeypatch.setattr("edge.bootstrap._transport", lambda *_: cloud)
+    site.cloud = CloudSection(brokers=("mqtt://127.0.0.1:1",), keyring="keyring.json")
+    marks: list[Any] = []
+
+    def working_again(snapshot: Any) -> bool:
+        if snapshot["recovery"] is not None and snapshot["recovery"]["cloud"]:
+            marks.append(snapshot["recovery"]["cloud"])
+            cloud.seen.set()
+        return snapshot["recovery"] is None and opened(snapshot)
+
+    last = site.live(working_again)[-1]
+    assert marks[0] == {"led": 4711}
+    assert {"st", "up/hello"} <= set(cloud.published)
     assert last["recovery"] is None
-    assert taken == ["arguments", "version", "applied", "recovery"]
+    site.cloud = None
     assert run(recover(site.prepared(), FastClock(START_AT, "b"), None, None)).startswith("good")
 
 
@@ -439,3 +537,31 @@ def test_start_after_recovery_begins_from_the_same_state(site: Site1, signers: A
     state = JournalEventLog(journal).restore().state
     journal._connection.close()
     assert state.applied["c-1"] == "applied"
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+def test_command_says_how_it_stands_and_what_is_wrong_with_a_permit(
+    site: Site1, signers: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ("recover", "--config", str(site.folder / "gateway.toml"))
+    assert main(config) == 0
+    assert capsys.readouterr().out.startswith("good: ")
+    site.put_back()
+    assert main(config) == 2
+    assert "RECOVERY: journal_behind" in capsys.readouterr().err
+    (site.folder / "permit.bin").write_bytes(permit(signers))
+    assert main((*config, "--permit", str(site.folder / "permit.bin"))) == 2
+    assert "pins no keys" in capsys.readouterr().err  # this configuration has no cloud
+    assert main((*config, "--permit", str(site.folder / "nowhere.bin"))) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main((*config, "--epoch", "2")) == 0
+    assert capsys.readouterr().out == "epoch 2 is open\n"
+
+
+def test_command_makes_no_store_where_there_is_none(site: Site1, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(site.data)
+    assert main(("recover", "--config", str(site.folder / "gateway.toml"))) == 2
+    assert "there is no journal" in capsys.readouterr().err
+    assert not site.data.exists()

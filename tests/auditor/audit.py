@@ -476,12 +476,14 @@ class Account:
     debts_nano: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DEBTS, 0))
     standing_nano: int = 0  # standing charges since the issue
     minimum_nano: int = 0  # of a bill, to be posted next
+    billed_for_change: bool = False  # out of its cycle: a change of tenant or a payment must follow
     charged_to_day: dict[str, int] = field(default_factory=dict)  # by charge and name: the first day not charged
     instalments: list[JsonObject] = field(default_factory=list)  # parts still to fall due
     instalment: int = 1  # number of the next one
     emergency: bool = False
     emergency_used_nano: int = 0
     reserved_nano: int = 0
+    granted_nano: dict[str, int] = field(default_factory=dict)  # what is left of each granted credit
     purchase_orders: set[int] = field(default_factory=set)
     trip_nano: int = 0
     credit_mode: bool = False
@@ -506,6 +508,7 @@ class Account:
 
 # What comes between a freeze and the bill of its midnight, between a bill and its rounding, a payment and its result.
 MIDNIGHT_CHARGES = {"DailyChargePosted", "InstalmentDue", "MinimumBillPosted"}
+MIDNIGHT_CHARGES |= {"GrantedCreditSpent", "GrantedCreditLapsed", "CreditPeriodBegan"}
 OF_A_PAYMENT = {"PaymentAllocated", "EmergencyCreditGivenBack"}
 
 # control_state and trigger: the next state. A trigger that is not here moves nothing.
@@ -567,6 +570,8 @@ class Books:
         for account in self.accounts.values():
             if account.due is not None:
                 self.complain(f"{account.name}: {account.due[0]} is missing at the end")
+            if account.billed_for_change:
+                self.complain(f"{account.name}: was billed out of its cycle for no reason")
         if self.paid is not None:
             self.complain("the last payment has no result")
         self.expect("the list of accounts", sorted(self.accounts), sorted(self.site_accounts))
@@ -623,6 +628,7 @@ class Books:
         self.payments[payment_id] = (event["account"], amount_nano)
         self.expect("posting_nano", event["posting_nano"], amount_nano)
         account = self.accounts[event["account"]]
+        account.billed_for_change = False
         self.expect("a payment within its limits", 0 < amount_nano <= account.policy["payment_nano_max"], True)
         self.expect("a door we know", event["door"] in ("cloud", "voucher"), True)
         self.expect("paid before it was applied", event["paid_at"] <= event["at"], True)
@@ -777,8 +783,10 @@ class Books:
         self.expect("his reserved credit", event["former_reserved_nano"], account.reserved_nano)
         self.expect("register_wh", event["register_wh"], account.recorded_wh)
         self.expect("a last bill", account.estimate_nano, 0)
+        account.billed_for_change = False
         account.debts_nano, account.instalments = dict.fromkeys(DEBTS, 0), []
         account.reserved_nano = account.standing_nano = account.emergency_used_nano = 0
+        account.granted_nano = {}
         account.emergency, account.mean, account.episode, account.trip_nano = False, None, None, 0
         account.position.energy_wh = [0]
         account.issue_at, account.issue_wh = event["register_at"], event["register_wh"]
@@ -801,6 +809,25 @@ class Books:
             "reserved_nano", (event["reserved_nano"], account.reserved_nano >= 0), (account.reserved_nano, True)
         )
         self.expect("posting_nano", event["posting_nano"], -event["change_nano"])
+
+    def granted_credit_spent(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        for name, amount_nano in event["spent"]:
+            account.granted_nano[name] = account.granted_nano.get(name, 0) - amount_nano
+            self.expect(f"{name} within what is left of it", account.granted_nano[name] >= 0 < amount_nano, True)
+
+    def granted_credit_lapsed(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        self.expect("posting_nano", event["posting_nano"], -account.granted_nano.get(event["credit"], 0))
+        account.granted_nano[event["credit"]] = 0
+        account.frozen_live_nano = account.live_nano
+
+    def credit_period_began(self, event: JsonObject) -> None:
+        account, name = self.accounts[event["account"]], event["credit"]
+        grants = {grant["name"]: grant for grant in account.policy["credit"]["grants"]}
+        self.expect("a grant of the policy, or none", event["posting_nano"] in (0, grants[name]["amount_nano"]), True)
+        account.granted_nano[name] = account.granted_nano.get(name, 0) + event["posting_nano"]
+        account.frozen_live_nano = account.live_nano
 
     def local_day(self, at: int) -> int:
         """Days from 1970-01-01 to the local date at an instant."""
@@ -899,7 +926,11 @@ class Books:
 
     def bill_issued(self, event: JsonObject) -> None:
         account, at = self.accounts[event["account"]], event["at"]
-        self.expect("the freeze before the bill", account.due, ("BillIssued", at))
+        if account.due is None:  # up to a reading, for the change of tenant or the payment that follows
+            self.expect("a bill up to the newest reading", at, account.recorded_at)
+            account.billed_for_change = True
+        else:
+            self.expect("the freeze before the bill", account.due, ("BillIssued", at))
         wanted = [
             (period, block, wh, price, wh * price) for (period, block, price), wh in sorted(account.charged.items())
         ]
@@ -1156,6 +1187,10 @@ HANDLERS: Mapping[str, tuple[str, Any]] = {
     "PaymentModeChanged": ("led", Books.payment_mode_changed),
     "CorrectionPosted": ("led", Books.correction_posted),
     "ReservedCreditMoved": ("led", Books.reserved_credit_moved),
+    "GrantedCreditSpent": ("led", Books.granted_credit_spent),
+    "GrantedCreditLapsed": ("led", Books.granted_credit_lapsed),
+    "CreditPeriodBegan": ("led", Books.credit_period_began),
+    "MonthCounted": ("led", Books.noted),
     "RequestRefused": ("evt", Books.noted),
 }
 

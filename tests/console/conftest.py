@@ -270,9 +270,14 @@ class FakeDoor:
 
     answer: DoorAnswer = field(default_factory=lambda: APPLIED)
     entered: list[tuple[str, str]] = field(default_factory=list)
+    typed: list[tuple[str, str, str]] = field(default_factory=list)
 
     async def enter_voucher(self, text: str, actor: str) -> DoorAnswer:
         self.entered.append((text, actor))
+        return self.answer
+
+    async def enter_token(self, account_id: str, text: str, actor: str) -> DoorAnswer:
+        self.typed.append((account_id, text, actor))
         return self.answer
 
 
@@ -299,20 +304,21 @@ class World:
     def get(self, path: str, **arguments: Any) -> httpx.Response:
         return self.request("GET", path, **arguments)
 
-    def open_form(self) -> tuple[str, str]:
-        """Opens the voucher's form as a browser does: its cookie and its token."""
-        page = self.get("/voucher")
+    def open_form(self, path: str = "/voucher") -> tuple[str, str]:
+        """Opens a form as a browser does: its cookie and its token."""
+        page = self.get(path)
         token = re.search(r'name="form_token" value="([^"]+)"', page.text)
         assert token is not None
         return page.cookies[FORM_COOKIE], token[1]
 
-    def enter(self, text: str, **changes: Any) -> httpx.Response:
-        """Sends the form as a browser does; `changes` are what is wrong with it."""
-        cookie, token = self.open_form()
-        data = {"voucher": text, "form_token": token} | changes.pop("data", {})
+    def enter(self, text: str, path: str = "/voucher", **changes: Any) -> httpx.Response:
+        """Sends a form as a browser does; `changes` are what is wrong with it."""
+        cookie, token = self.open_form(path)
+        fields = {"voucher": text} if path == "/voucher" else {"digits": text, "account": "A-1002"}
+        data = {**fields, "form_token": token} | changes.pop("data", {})
         headers = {"origin": ORIGIN, "cookie": f"{FORM_COOKIE}={cookie}"} | changes.pop("headers", {})
         headers = {name: value for name, value in headers.items() if value is not None}
-        return self.request("POST", "/voucher", **({"data": data} | changes), headers=headers)
+        return self.request("POST", path, **({"data": data} | changes), headers=headers)
 
     def publish(self, accounts: Sequence[AccountView], version: int = 1, **changes: Any) -> None:
         self.source.publish(street(accounts, version, **changes))
@@ -329,7 +335,7 @@ def make_world() -> MakeWorld:
 
 def build_world(**settings: Any) -> World:
     source, ledger, door = SnapshotSource(), FakeLedger(), FakeDoor()
-    chosen = ConsoleSettings(**settings)
+    chosen = ConsoleSettings(**({"token_accounts": frozenset({"A-1002", "A-1004"})} | settings))
     return World(source, ledger, door, chosen, create_app(source, ledger, door, chosen))
 
 

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.needs_program("chromium"), pytest.mark.needs_program("
 
 PHONE, DESK = (390, 844), (1280, 800)
 LIMIT_S = 20
-PATHS = ("/", "/?show=cut", "/account/A-1002", "/account/A-1004", "/events", "/voucher", "/nowhere")
+PATHS = ("/", "/?show=cut", "/account/A-1002", "/account/A-1004", "/events", "/voucher", "/token", "/nowhere")
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
@@ -104,7 +104,8 @@ def test_every_page_fits_the_screen_in_both_languages_without_complaint(
 def small_targets(browser: webdriver.Chrome) -> list[str]:
     """Controls too small for a gloved finger. A link inside a sentence or a row is excused: its row is the target."""
     script = """
-        return Array.from(document.querySelectorAll("nav a, .languages a, .tiles a, button, .button, textarea, select"))
+        return Array.from(document.querySelectorAll(
+            "nav a, .languages a, .tiles a, button, .button, textarea, select, input.digits"))
             .filter(element => element.getBoundingClientRect().height < 44)
             .map(element => element.outerHTML)"""
     found: list[str] = browser.execute_script(script)
@@ -127,6 +128,28 @@ def test_a_voucher_is_entered_from_an_account_and_the_page_says_what_happened(
         assert "18.79 CNY" in answer
         browser.refresh()
         assert world.door.entered == [("ABCD EFGH JKMN", "console")]
+        assert complaints(browser) == []
+
+    beside(world, steps)
+
+
+def test_digits_of_a_token_are_grouped_as_they_are_typed_and_corrected(world: Any, browser: webdriver.Chrome) -> None:
+    def steps(address: str, on_loop: Any) -> None:
+        set_size(browser, PHONE)
+        browser.get(f"{address}/account/A-1004")
+        browser.find_element(By.CSS_SELECTOR, 'a[href^="/token?"]').click()
+        until(browser, lambda: "/token?" in browser.current_url)
+        field = browser.find_element(By.ID, "digits")
+        field.send_keys("12345678-9012")
+        assert field.get_attribute("value") == "1234 5678 9012"
+        field.send_keys(*[Keys.ARROW_LEFT] * 10, Keys.BACKSPACE, "0")
+        assert field.get_attribute("value") == "1230 5678 9012"
+        assert field.get_property("selectionStart") == 4
+        field.send_keys(Keys.END, "34567890", Keys.ENTER)
+        until(browser, lambda: "/token/" in browser.current_url)
+        assert world.door.typed == [("A-1004", "1230 5678 9012 3456 7890", "console")]
+        browser.refresh()
+        assert len(world.door.typed) == 1
         assert complaints(browser) == []
 
     beside(world, steps)

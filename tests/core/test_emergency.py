@@ -186,6 +186,17 @@ def test_a_payment_repays_it_and_it_is_given_back_only_at_its_threshold(flat: An
     assert connected(flat)
 
 
+def test_it_is_not_given_back_while_it_is_in_use_whatever_its_threshold_says(flat: Any, at: Any) -> None:
+    start = at("2024-04-01T08:00")
+    terms = replace(TERMS, emergency_threshold_nano=MoneyNano(-3 * NANO))
+    flat.open(start, 0, -4 * NANO, replace(POLICY, credit=terms))
+    select(flat, start)
+    flat.pay(start + 60, 2 * NANO, "P1")
+    assert flat.state.accounts["A01"].emergency.invoked
+    flat.pay(start + 120, 2 * NANO, "P2")
+    assert not flat.state.accounts["A01"].emergency.invoked
+
+
 def test_a_payment_that_leaves_the_balance_below_zero_restores_nothing(flat: Any, at: Any) -> None:
     start = at("2024-04-01T08:00")
     flat.open(start, 0, 0, POLICY)
@@ -201,7 +212,12 @@ def test_a_payment_that_leaves_the_balance_below_zero_restores_nothing(flat: Any
 
 @pytest.mark.parametrize(
     ("terms", "used", "accumulated"),
-    [({}, 0, 1), ({"emergency_pays_standing": True}, 1, 0), ({"suspend_debt_emergency": True}, 0, 1)],
+    [
+        ({}, 0, 1),
+        ({"emergency_pays_standing": True}, 1, 0),
+        ({"suspend_debt_emergency": True}, 0, 1),
+        ({"emergency_pays_standing": True, "suspend_debt_emergency": True}, 0, 1),
+    ],
 )
 def test_what_emergency_credit_may_not_pay_becomes_accumulated_debt(
     make_site: Any, document: Any, at: Any, terms: Any, used: int, accumulated: int

@@ -17,7 +17,7 @@ from edge.core.landlord import SPREAD_S_MAX, pooled_sample
 from edge.core.ledger import apply
 from edge.core.policy import LegalProfile, Policy
 from edge.core.purchase_order import OrderOperation, PurchaseControl, PurchaseOrder
-from edge.core.units import MoneyNano, UnixSeconds, WattHours
+from edge.core.units import ClockQuality, MoneyNano, UnixSeconds, WattHours
 
 NANO = 1_000_000_000
 QUIET = replace(Policy(), reserve_days=0, grace_hours=10**6)
@@ -152,6 +152,15 @@ def test_a_change_to_nobody_or_to_the_same_tenant_is_refused(let: Any, at: Any, 
     now = at("2024-04-10T15:00")
     change(let, now, 182_000)
     assert of(change(let, now + 60, 182_000, tenant), ev.RequestRefused)[0].reason == reason
+
+
+def test_energy_charged_while_time_stood_still_is_the_former_tenants(site: Any, at: Any) -> None:
+    start = at("2024-04-01T00:00")
+    site.open(start, 0, 0, QUIET)
+    site.quality = ClockQuality.UNSET
+    events = change(site, start + 3600, 1000)
+    assert of(events, ev.BillIssued)[0].energy_wh == 1000
+    assert (account(site).money_nano, account(site).estimate_nano, account(site).charged) == (0, 0, ())
 
 
 def test_no_tenant_leaves_on_a_register_nobody_believes(let: Any, at: Any) -> None:

@@ -4,6 +4,7 @@ The books know no core: when notice 2 was handed over and how much time anybody 
 since, who cut and who may undo it, and what the money is. Every move is checked against them.
 """
 
+from collections import Counter
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -46,6 +47,7 @@ class SupplyMachine(RuleBasedStateMachine):
 
     new_site: Any
     start_at: int
+    reached: Counter[str]  # of all lives together
 
     @initialize(policy=st.sampled_from(POLICIES), protected=st.booleans())
     def begin(self, policy: Policy, protected: bool) -> None:
@@ -58,7 +60,7 @@ class SupplyMachine(RuleBasedStateMachine):
         self.remote_cut = self.kept = False
         self.protected = protected
         self.holds: dict[SupplyHoldKind, int | None] = {}
-        self.site.open(self.now, self.register, 3 * NANO, policy, protected=protected)
+        self.site.open(self.now, self.register, NANO, policy, protected=protected)
 
     # --- moves ---
 
@@ -72,6 +74,15 @@ class SupplyMachine(RuleBasedStateMachine):
         if record:
             self.wall_step_s = 0
         self.site.round(self.now, self.register, record=record, power_w_max=10**9, power_over_s=over_s)
+
+    @rule(half_hours=st.sampled_from([1, 4, 20, 44]), energy_wh=st.integers(0, 300), handed_over=st.sampled_from([True, True, True, False]))
+    def days_pass(self, half_hours: int, energy_wh: int, handed_over: bool) -> None:
+        """Rounds every half hour, as on site; notices are handed over at once, or by nobody."""
+        for _ in range(half_hours):
+            self.time_passes(1800, energy_wh, True, False)
+            for number in (1, 2, 3) if handed_over else ():
+                self.receipt(number)
+            self.books_agree()
 
     @rule()
     def look_again(self) -> None:
@@ -157,7 +168,10 @@ class SupplyMachine(RuleBasedStateMachine):
         assert account.money_nano == sum(getattr(event, "posting_nano", 0) for event in self.site.events)
         assert (account.control_state is ControlState.DISCONNECTED) is self.remote_cut
         assert not (self.protected and account.control_state is not ControlState.CONNECTED)
-        assert reduce(apply, self.site.events, State()) == self.site.state
+
+    def teardown(self) -> None:
+        if hasattr(self, "site"):
+            assert reduce(apply, self.site.events, State()) == self.site.state
 
     def check(self, event: ev.Event) -> None:
         match event:
@@ -169,6 +183,7 @@ class SupplyMachine(RuleBasedStateMachine):
                 self.switched(event)
 
     def switched(self, event: ev.DisconnectControlChanged) -> None:
+        self.reached[f"{event.trigger} {event.reason}"] += 1
         opens = event.control_state != ControlState.CONNECTED.value
         if event.trigger == Trigger.LOCAL_DISCONNECT.value and event.reason == "no_credit":
             assert event.live_balance_nano is not None
@@ -194,8 +209,12 @@ def test_no_life_breaks_a_rule_about_supply(make_site: Any, document: Any, at: A
     def new_site(_self: object) -> Any:
         return make_site(document())
 
-    machine = type("Machine", (SupplyMachine,), {"new_site": new_site, "start_at": at("2024-04-02T10:00")})
-    run_state_machine_as_test(machine, settings=settings(max_examples=80, stateful_step_count=50, deadline=None))
+    reached: Counter[str] = Counter()
+    facts = {"new_site": new_site, "start_at": at("2024-04-02T10:00"), "reached": reached}
+    machine = type("Machine", (SupplyMachine,), facts)
+    run_state_machine_as_test(machine, settings=settings(max_examples=300, stateful_step_count=30, deadline=None))
+    assert reached["local_disconnect no_credit"], "no life got as far as a cut"
+    assert reached["local_reconnect balance_restored"], "no life got as far as a restore"
 
 
 def test_the_books_of_this_test_notice_a_cut_without_grace(
@@ -204,7 +223,7 @@ def test_the_books_of_this_test_notice_a_cut_without_grace(
     machine = type(
         "Machine",
         (SupplyMachine,),
-        {"new_site": lambda _self: make_site(document()), "start_at": at("2024-04-02T10:00")},
+        {"new_site": lambda _self: make_site(document()), "start_at": at("2024-04-02T10:00"), "reached": Counter()},
     )()
     machine.begin(replace(POLICIES[0], grace_hours=0, pre_cut_notice_minutes=0), protected=False)
     machine.time_passes(7200, 9_000, True, False)

@@ -44,7 +44,7 @@ CUTS_SLOW = 100_000
 # Where files live in memory a cut costs two milliseconds.
 MEMORY = Path("/dev/shm")
 
-pytestmark = pytest.mark.needs_program("cc")
+pytestmark = pytest.mark.needs_program("gcc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ class Recorder:
         self.folder = folder
         self.library = folder / "trace.so"
         source = str(HERE / "trace_writes.c")
-        command = ["cc", "-shared", "-fPIC", "-O1", "-o", str(self.library), source, "-ldl"]
+        command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(self.library), source, "-ldl"]
         subprocess.run(command, check=True, capture_output=True)
 
     def record(self, path: str, before: Mapping[str, bytes], told: int = 0, synced: bool = True) -> Recording:

@@ -273,3 +273,64 @@ def copied(table: str, row: str, **changes: object) -> Callable[[Any], object]:
 def test_wrong_reference_is_named(edited: Any, change: Callable[[Any], object], sentence: str) -> None:
     with pytest.raises(SiteBookError, match=rf"site\.json: {sentence}"):
         read_site_book(edited(change))
+
+
+# --- decoders of typed tokens ------------------------------------------------------------------
+
+STS = {"scheme": "sts", "base_year": 2014, "commissioned_at": "2026-03-02T08:00:00+08:00"}
+PAYGO = {"scheme": "openpaygo", "count": 3}
+
+
+def with_decoder(decoder: object) -> Callable[[Any], object]:
+    return lambda content: content["meters"]["1"].update({"decoder": decoder})
+
+
+def test_decoders_are_read_with_an_instant_that_says_its_zone(edited: Any) -> None:
+    meter = read_site_book(edited(with_decoder(STS))).meters[0]
+    assert meter.decoder is not None
+    assert (meter.decoder.scheme, meter.decoder.base_year, meter.decoder.key_expiry) == ("sts", 2014, None)
+    assert meter.decoder.commissioned_at is not None
+    assert meter.decoder.commissioned_at.timestamp() == 1_772_409_600
+    for decoder in (PAYGO, {**PAYGO, "starting_code": 1, "seconds_per_step": 3600}, {"scheme": "relay"}, None):
+        assert read_site_book(edited(with_decoder(decoder))).meters[1].decoder is None
+
+
+def test_decoders_are_written_as_they_are_read(edited: Any, path: Path) -> None:
+    book = read_site_book(edited(with_decoder({**STS, "key_expiry": 0})))
+    write_site_book(path, book)
+    assert read_site_book(path) == book
+    assert json.loads(path.read_text("utf-8"))["meters"]["1"]["decoder"] == {**STS, "key_expiry": 0}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "sentence"),
+    [
+        ("sts", r"Expected `object \| null`, got `str` - at `\$\.decoder`"),
+        ({}, r".*`scheme`"),
+        ({**STS, "scheme": "STS"}, r".*'STS' - at `\$\.decoder\.scheme`"),
+        ({**STS, "key": "00"}, "field 'key' is unknown; allowed: scheme, base_year, key_expiry, commissioned_at"),
+        ({**STS, "base_year": 2015}, r".*2015 - at `\$\.decoder\.base_year`"),
+        ({**STS, "key_expiry": 256}, r".*<= 255.*decoder\.key_expiry"),
+        ({**STS, "key_expiry": -1}, r".*>= 0.*decoder\.key_expiry"),
+        ({**STS, "commissioned_at": "2026-03-02T08:00:00"}, r".*timezone.*decoder\.commissioned_at"),
+        ({**STS, "commissioned_at": "yesterday"}, r".*decoder\.commissioned_at"),
+        ({**STS, "base_year": None}, r"decoder\.base_year: is missing; scheme sts needs it"),
+        ({"scheme": "sts", "base_year": 2014}, r"decoder\.commissioned_at: is missing; scheme sts needs it"),
+        ({**STS, "base_year": 1993}, r"decoder\.commissioned_at: 2026-.* is out of reach of the base year 1993"),
+        ({**STS, "base_year": 2035}, r"decoder\.commissioned_at: 2026-.* is out of reach of the base year 2035"),
+        (
+            {**STS, "count": 3},
+            r"decoder\.count: does not belong to scheme sts, which has base_year, commissioned_at, key_expiry",
+        ),
+        ({"scheme": "openpaygo"}, r"decoder\.count: is missing; scheme openpaygo needs it"),
+        ({**PAYGO, "count": 100_001}, r".*<= 100000.*decoder\.count"),
+        ({**PAYGO, "starting_code": 0}, r".*>= 1.*decoder\.starting_code"),
+        ({**PAYGO, "seconds_per_step": 0}, r".*>= 1.*decoder\.seconds_per_step"),
+        ({**PAYGO, "base_year": 2014}, r"decoder\.base_year: does not belong to scheme openpaygo"),
+        ({"scheme": "relay", "count": 1}, r"decoder\.count: does not belong to scheme relay, which has no other field"),
+    ],
+)
+def test_fault_in_a_decoder_is_one_sentence(edited: Any, decoder: object, sentence: str) -> None:
+    with pytest.raises(SiteBookError, match=rf"site\.json: table meters, row 1: {sentence}") as refused:
+        read_site_book(edited(with_decoder(decoder)))
+    assert "\n" not in str(refused.value)

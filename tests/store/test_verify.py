@@ -30,6 +30,7 @@ from hw.file_anchor import FileAnchor
 
 VECTOR = Path(__file__).resolve().parent.parent / "vectors" / "journal_schema_1.db"
 GATEWAY = "gw-vector"
+LOOK_S = 0.005
 FLIPS, FLIPS_SLOW = 250, 2500
 
 
@@ -72,7 +73,7 @@ def live_through(folder: Path, commits: int) -> Path:
             if number == 10:
                 journal.acknowledge("led", 15)
         while not keeper._due.empty():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(LOOK_S)
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
         await journal.close()
@@ -179,8 +180,15 @@ def test_new_epoch_and_what_is_before_it_are_both_good(folder: Path) -> None:
             folder / "journal.db", GATEWAY, record_hash, None, FileAnchor(folder / "anchor.json")
         )
         note = encode_event(ev.ConditionNoted(UnixSeconds(1_780_000_000), "epoch_opened", "", "x"))
+        state = JournalEventLog(journal).restore().state
         await journal.open_epoch(4, [note])
         await journal.append([note])
+        content = encode_state(state)
+        sums = JournalEventLog(journal).restore().sums
+        checkpoint = Checkpoint.make(UnixSeconds(1_780_000_000), journal.position(), sums, content)
+        await journal.add_checkpoint(checkpoint, packed(state, content))
+        await journal.append([note])
+        assert JournalEventLog(journal).restore().replayed == 1
         await journal.close()
 
     asyncio.run(open_epoch())

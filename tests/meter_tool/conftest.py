@@ -1,0 +1,163 @@
+"""Meters for the command: one that answers only the exact frames it was given, and pymodbus's own servers.
+
+Both run in a thread of their own, since the command under test has the loop of its own.
+"""
+
+import asyncio
+import os
+import select
+import threading
+import tty
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from pymodbus import FramerType
+from pymodbus.server import ModbusSerialServer, ModbusTcpServer
+from pymodbus.simulator import SimDevice
+
+from edge.bus.frame import crc16
+from edge.cli import main
+
+WAIT_S = 10.0
+Said = Callable[..., tuple[int, str, str]]
+
+
+class ExactMeter:
+    """Answers exactly the requests of a table, whole frame by whole frame, at the far end of a pseudo-terminal."""
+
+    def __init__(self, answers: Mapping[bytes, Sequence[bytes]]) -> None:
+        self.answers = {request: list(replies) for request, replies in answers.items()}
+        self.asked: list[bytes] = []
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        self.path = os.ttyname(self._slave)
+        self._stop, self._stopped = os.pipe()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        os.write(self._stopped, b"x")
+        self._thread.join(WAIT_S)
+        for descriptor in (self._master, self._slave, self._stop, self._stopped):
+            os.close(descriptor)
+
+    def _serve(self) -> None:
+        received = b""
+        while True:
+            ready, _, _ = select.select([self._master, self._stop], [], [])
+            if self._stop in ready:
+                return
+            with suppress(OSError):
+                received += os.read(self._master, 512)
+            while len(received) >= 8:  # every read request is 8 bytes
+                request, received = received[:8], received[8:]
+                self.asked.append(request)
+                replies = self.answers.get(request, [])
+                reply = replies.pop(0) if len(replies) > 1 else b"".join(replies)
+                if reply:
+                    os.write(self._master, reply)
+
+
+@pytest.fixture
+def exact_meter() -> Iterator[Callable[[Mapping[bytes, Sequence[bytes]]], ExactMeter]]:
+    """Makes meters from tables of request frame: replies, one after the other, the last one for ever."""
+    meters: list[ExactMeter] = []
+
+    def make(answers: Mapping[bytes, Sequence[bytes]]) -> ExactMeter:
+        meters.append(ExactMeter(answers))
+        return meters[-1]
+
+    yield make
+    for meter in meters:
+        meter.close()
+
+
+@pytest.fixture
+def framed() -> Callable[[bytes], bytes]:
+    """A frame with its CRC."""
+    return lambda body: body + crc16(body).to_bytes(2, "little")
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Said:
+    """Runs a command in an English shell; (exit status, what it printed, what it complained about)."""
+    for name in ("LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "C.UTF-8")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            status = main(arguments)
+        except SystemExit as leaving:
+            status = leaving.code if isinstance(leaving.code, int) else 1
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+def pymodbus_server() -> Iterator[Callable[[str, Sequence[SimDevice]], str]]:
+    """Starts a server (`serial`, `tcp` or `rtu+tcp`) with devices; returns the LINE by which it is reached."""
+    running: list[Any] = []
+
+    def start(kind: str, devices: Sequence[SimDevice]) -> str:
+        context = _serving(kind, devices)
+        running.append(context)
+        return context.__enter__()
+
+    yield start
+    for context in running:
+        context.__exit__(None, None, None)
+
+
+@contextmanager
+def _serving(kind: str, devices: Sequence[SimDevice]) -> Iterator[str]:
+    loop, started, where = asyncio.new_event_loop(), threading.Event(), [""]
+    descriptors: list[int] = []
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        where.append(stop)  # type: ignore[arg-type]
+        if kind == "serial":
+            server, where[0] = _serial_server(devices, descriptors)
+        else:
+            framer = FramerType.RTU if kind == "rtu+tcp" else FramerType.SOCKET
+            server = ModbusTcpServer(list(devices), framer=framer, address=("127.0.0.1", 0))
+        await server.serve_forever(background=True)
+        if kind != "serial":
+            port = server.transport.sockets[0].getsockname()[1]
+            where[0] = f"{kind}://127.0.0.1:{port}"
+        started.set()
+        await stop.wait()
+        await server.shutdown()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    thread.start()
+    assert started.wait(WAIT_S)
+    try:
+        yield where[0]
+    finally:
+        loop.call_soon_threadsafe(where[1].set)  # type: ignore[attr-defined]
+        thread.join(WAIT_S)
+        loop.close()
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _serial_server(devices: Sequence[SimDevice], descriptors: list[int]) -> tuple[ModbusSerialServer, str]:
+    """Two pseudo-terminals joined in the middle, as two ends of one wire."""
+    loop = asyncio.get_running_loop()
+    ends = [os.openpty() for _ in range(2)]
+    for _, slave in ends:
+        tty.setraw(slave)
+    (gateway, gateway_slave), (device, device_slave) = ends
+    loop.add_reader(gateway, lambda: os.write(device, os.read(gateway, 512)))
+    loop.add_reader(device, lambda: os.write(gateway, os.read(device, 512)))
+    descriptors += [gateway, gateway_slave, device, device_slave]
+    path = os.ttyname(device_slave)
+    return ModbusSerialServer(list(devices), framer=FramerType.RTU, port=path, baudrate=9600), os.ttyname(gateway_slave)
