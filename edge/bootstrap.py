@@ -42,7 +42,7 @@ from edge.core.rating_arrays import array_rate
 from edge.core.tariff import TariffRefused
 from edge.core.token import KEY_EXPIRY_MAX
 from edge.core.units import ClockReading, UnixSeconds, WattHours
-from edge.meters.model import MeterModel, ModelError, load_model
+from edge.meters.model import MeterModel, ModelError, known_models, load_model
 from edge.ports import Anchor, Clock, CommandDoor, DoorAnswer, Journal, PortOpener
 from edge.store.event_log import DailyCheckpoints, JournalEventLog, Restored
 from edge.store.journal import SqliteJournal
@@ -647,14 +647,16 @@ def _read_models(config: Config, book: SiteBook) -> dict[str, MeterModel]:
     """Every model the site book names, or where one is named that there is not."""
     used = {meter.model: f"meter {meter.meter_id}" for meter in book.meters}
     used |= {relay.model: f"relay {relay.relay_id}" for relay in book.relays}
-    models = {}
-    for name, where in used.items():
-        try:
-            models[name] = load_model(name)
-        except ModelError as error:
-            path = config.path(config.gateway.site_book)
-            raise ConfigError(f"{path}: {where}: model: found {error.found!r}, allowed: {error.allowed}") from error
-    return models
+    folder = config.path(config.meters.models) if config.meters is not None else None
+    path = config.path(config.gateway.site_book)
+    try:
+        known = known_models(folder)
+        for name, where in used.items():
+            if name not in known:
+                raise ConfigError(f"{path}: {where}: model: found {name!r}, allowed: {', '.join(known)}")
+        return {name: load_model(name, folder) for name in used}
+    except ModelError as error:
+        raise ConfigError(f"{config.file}: meters.models: {error}") from error
 
 
 def _read_decoders(config: Config, book: SiteBook) -> dict[str, DecoderFacts]:

@@ -87,6 +87,12 @@ class TokensSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: FilePath  # JSON: {meter id: 32 hexadecimal digits}
 
 
+class MetersSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Meter models of the user's own, besides those that ship."""
+
+    models: FilePath  # a folder with NAME.toml for each
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -97,6 +103,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cloud: CloudSection | None = None
     console: ConsoleSection | None = None
     tokens: TokensSection | None = None
+    meters: MetersSection | None = None
     file: str = ""  # the file itself; not a key of it
 
     def path(self, name: str) -> Path:
@@ -142,6 +149,7 @@ _SECTIONS: dict[str, Any] = {
     "cloud": CloudSection,
     "console": ConsoleSection,
     "tokens": TokensSection,
+    "meters": MetersSection,
 }
 
 

@@ -125,6 +125,14 @@ class OrderDesk:
             sample=self._newest_sample(order.meter),
         )
 
+    def _reverse(self, order: Order, _door: str, clock: ClockReading) -> cmd.Command:
+        """Takes back a stated part of a payment (refund), or all that is left of it (reverse)."""
+        payment_id = str(order.args["payment_id"])
+        receipt = self._state().receipts.get(payment_id)
+        left_nano = 0 if receipt is None else receipt.amount_nano - receipt.reversed_nano
+        amount_nano = int(order.args["amount_nano"]) if order.type == "refund" else left_nano
+        return cmd.ReversePayment(clock, payment_id, MoneyNano(amount_nano), order.cid)
+
     def _switch(self, order: Order, _door: str, clock: ClockReading) -> cmd.Command:
         trigger = Trigger.REMOTE_DISCONNECT if order.type == "cut" else Trigger.REMOTE_RECONNECT
         expires_at = None if order.exp is None else UnixSeconds(order.exp)
@@ -156,6 +164,11 @@ class OrderDesk:
                 params |= {"balance_nano": event.balance_nano, "payment_id": event.payment_id}
                 figures = stepped.figures.get(event.account)
                 params |= {} if figures is None else {"live_balance_nano": figures.live_nano}
+            elif isinstance(event, ev.PaymentAllocated | ev.AllocationReversed):
+                params["balance_nano"] = event.balance_nano  # after what went to debts, or came back from them
+            elif isinstance(event, ev.PaymentReversed):
+                params |= {"account": event.account, "amount_nano": -event.posting_nano}
+                params |= {"balance_nano": event.balance_nano, "payment_id": event.payment_id}
             elif isinstance(event, ev.OrderRefused):
                 return DoorAnswer(False, event.reason, params)
         return DoorAnswer(True, "applied", params)
@@ -209,6 +222,8 @@ def _document_key(tariffs: Mapping[str, str], digest: str) -> str:
 
 _COMMANDS: Mapping[str, Callable[[OrderDesk, Order, str, ClockReading], cmd.Command | str]] = {
     "credit": OrderDesk._credit,
+    "refund": OrderDesk._reverse,
+    "reverse": OrderDesk._reverse,
     "cut": OrderDesk._switch,
     "restore": OrderDesk._switch,
     "keep_supply": OrderDesk._keep_supply,

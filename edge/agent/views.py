@@ -20,7 +20,7 @@ from edge.agent.snapshot import (
 from edge.bus.records import DeviceStatus, LineStatus
 from edge.core.account import Account, State
 from edge.core.blockers import CutFacts, cut_blockers
-from edge.core.charge import Figures, Rating, suggested_top_up_nano
+from edge.core.charge import Figures, Rating, top_up_nano
 from edge.core.notices import cut_instant
 from edge.core.units import ClockReading, MoneyNano, UnixSeconds
 from edge.ports import StreamHead
@@ -93,7 +93,7 @@ def _account_view(
         estimate_nano=figures.estimate_nano,
         live_balance_nano=figures.live_nano,
         days_left=_days_left(account, figures),
-        suggested_top_up_nano=suggested_top_up_nano(figures, rating.minor_nano),
+        suggested_top_up_nano=top_up_nano(account, figures, rating, clock.at),
         control_state=account.control_state.value,
         control_reason=account.control_reason,
         output_connected=account.output_connected,

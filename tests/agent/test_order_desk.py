@@ -125,6 +125,21 @@ def test_credit_is_applied_and_the_answer_says_what_became_of_the_money(at_desk:
     at_desk(scenario)
 
 
+def test_a_payment_is_taken_back_in_part_and_then_what_is_left_of_it(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.take(desk.credit())
+        part = await desk.take(desk.order("refund", "c-2", args={"payment_id": "p-1", "amount_nano": 2 * YUAN}))
+        assert (part.accepted, part.params["amount_nano"], desk.money) == (True, 2 * YUAN, 13 * YUAN)
+        rest = await desk.take(desk.order("reverse", "c-3", args={"payment_id": "p-1"}))
+        assert (rest.accepted, rest.params["balance_nano"], desk.money) == (True, 10 * YUAN, 10 * YUAN)
+        for cid, payment_id in (("c-4", "p-1"), ("c-5", "p-9")):
+            nothing = await desk.take(desk.order("reverse", cid, args={"payment_id": payment_id}))
+            assert not nothing.accepted
+        assert desk.money == 10 * YUAN
+
+    at_desk(scenario)
+
+
 def test_repeated_order_answers_with_its_stored_result_and_writes_nothing(at_desk: Any) -> None:
     async def scenario(desk: Desk) -> None:
         await desk.take(desk.credit())

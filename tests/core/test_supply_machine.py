@@ -28,7 +28,7 @@ from edge.core.disconnect_control import ControlState, Trigger
 from edge.core.ledger import apply
 from edge.core.policy import LoadLimit, NoticeProof, OfflinePolicy, Policy
 from edge.core.supply_hold import SupplyHold, SupplyHoldKind
-from edge.core.units import ClockQuality
+from edge.core.units import ClockQuality, MoneyNano, UnixSeconds
 
 NANO = 1_000_000_000
 GRACE_HOURS = 20
@@ -75,7 +75,11 @@ class SupplyMachine(RuleBasedStateMachine):
             self.wall_step_s = 0
         self.site.round(self.now, self.register, record=record, power_w_max=10**9, power_over_s=over_s)
 
-    @rule(half_hours=st.sampled_from([1, 4, 20, 44]), energy_wh=st.integers(0, 300), handed_over=st.sampled_from([True, True, True, False]))
+    @rule(
+        half_hours=st.sampled_from([1, 4, 20, 44]),
+        energy_wh=st.integers(0, 300),
+        handed_over=st.sampled_from([True, True, True, False]),
+    )
     def days_pass(self, half_hours: int, energy_wh: int, handed_over: bool) -> None:
         """Rounds every half hour, as on site; notices are handed over at once, or by nobody."""
         for _ in range(half_hours):
@@ -102,13 +106,21 @@ class SupplyMachine(RuleBasedStateMachine):
     def reverse(self, units: int) -> None:
         self.orders += 1
         payment_id = f"P{self.payments}"
-        self.site.do(cmd.ReversePayment(self.site.clock(self.now), payment_id, units * NANO, f"r{self.orders}"))
+        self.site.do(
+            cmd.ReversePayment(self.site.clock(self.now), payment_id, MoneyNano(units * NANO), f"r{self.orders}")
+        )
 
     @rule(trigger=st.sampled_from([Trigger.REMOTE_DISCONNECT, Trigger.REMOTE_RECONNECT]))
     def operator(self, trigger: Trigger) -> None:
         self.orders += 1
         order = cmd.SwitchSupply(
-            self.site.clock(self.now), "A01", trigger, "operator", f"o{self.orders}", self.orders, self.now + 60
+            self.site.clock(self.now),
+            "A01",
+            trigger,
+            "operator",
+            f"o{self.orders}",
+            self.orders,
+            UnixSeconds(self.now + 60),
         )
         self.site.do(order)
 

@@ -24,6 +24,16 @@ TABLE: dict[str, tuple[str, ...]] = {
     "edge.core": ("edge.core",),
     "edge.meters": ("edge.core", "edge.meters"),
     "edge.bus": ("edge.core", "edge.meters", "edge.ports", "edge.bus"),
+    # `wattgate meter`: one meter on one line, asked by a person. It opens its line itself.
+    "edge.meter_tool": ("edge.core", "edge.meters", "edge.bus", "edge.ports", "edge.meter_tool"),
+    "edge.meter_tool.commands": (
+        "edge.core",
+        "edge.meters",
+        "edge.bus",
+        "edge.ports",
+        "edge.meter_tool",
+        "hw.socket_port",
+    ),
     "edge.store": ("edge.core", "edge.ports", "edge.store"),
     # Commands for a stopped store: they bring the hash of the wire and the anchor's file along.
     "edge.store.commands": ("edge.core", "edge.ports", "edge.store", "edge.zone", "cloud_sync.wire", "hw.file_anchor"),
