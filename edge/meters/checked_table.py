@@ -32,6 +32,8 @@ class CheckedTable:
         """The top table of a file; decimals stay decimals."""
         try:
             return cls(path.name, "", tomllib.loads(path.read_text("utf-8"), parse_float=Decimal))
+        except OSError as problem:
+            raise ModelError(path.name, "the whole file", problem.strerror, "a file that can be read") from problem
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
             raise ModelError(path.name, "the whole file", str(problem), "TOML in UTF-8") from problem
 
@@ -42,6 +44,9 @@ class CheckedTable:
         if allowed is not None and value not in allowed:
             raise self.refusal(key, value, ", ".join(allowed))
         return value
+
+    def optional_text(self, key: str, allowed: Sequence[str] | None = None) -> str | None:
+        return self.text(key, allowed) if self.has(key) else None
 
     def integer(self, key: str, low: int = 0, high: int = _NUMBERS_MAX) -> int:
         return self._integer(key, self._ask(key, f"{low}..{high}"), low, high)
@@ -54,6 +59,9 @@ class CheckedTable:
         if isinstance(value, bool) or value not in allowed:
             raise self.refusal(key, value, ", ".join(map(str, allowed)))
         return int(value)
+
+    def optional_one_of(self, key: str, allowed: Sequence[int]) -> int | None:
+        return self.one_of(key, allowed) if self.has(key) else None
 
     def decimal(self, key: str) -> Decimal:
         """A positive number, exact; 0.01 is a hundredth and not the float next to it."""
@@ -75,9 +83,34 @@ class CheckedTable:
             raise self.refusal(key, values, "a list of texts")
         return tuple(values)
 
+    def optional_texts(self, key: str) -> tuple[str, ...]:
+        return self.texts(key) if self.has(key) else ()
+
     def integers(self, key: str, low: int, high: int) -> tuple[int, ...]:
         values = self._list(key, f"a list of numbers {low}..{high}")
         return tuple(self._integer(key, value, low, high) for value in values)
+
+    def optional_integers(self, key: str, low: int, high: int) -> tuple[int, ...]:
+        return self.integers(key, low, high) if self.has(key) else ()
+
+    def numbers_or_texts(self, key: str) -> tuple[int | str, ...]:
+        """A list such as [101, 103] or ["B21 "]; empty if the key is absent."""
+        if not self.has(key):
+            return ()
+        values = self._list(key, "a list of whole numbers or texts")
+        if not all(_is_number_or_text(value) for value in values):
+            raise self.refusal(key, values, "a list of whole numbers or texts")
+        return tuple(values)
+
+    def meanings(self, key: str) -> dict[int, int | str]:
+        """A table such as {0 = 2400, 1 = 4800}: what a register's number means; empty if the key is absent."""
+        if not self.has(key):
+            return {}
+        rows = self.table(key)._content
+        for number, meaning in rows.items():
+            if not (number.isascii() and number.isdigit()) or not _is_number_or_text(meaning):
+                raise self.refusal(f"{key}.{number}", meaning, "a number of the register = a whole number or a text")
+        return {int(number): meaning for number, meaning in rows.items()}
 
     def has(self, key: str) -> bool:
         self._asked.add(key)
@@ -134,3 +167,8 @@ class CheckedTable:
 
     def _name(self, key: str) -> str:
         return f"{self._path}.{key}" if self._path else key
+
+
+def _is_number_or_text(value: object) -> bool:
+    number = isinstance(value, int) and not isinstance(value, bool)
+    return number or (isinstance(value, str) and bool(value))

@@ -14,8 +14,8 @@ from typing import Final
 
 from edge.core.units import WattHours
 
-# Registers each type takes, and how struct reads it once the most significant word is first.
-REGISTER_TYPES: Final[dict[str, tuple[int, str]]] = {
+# Binary types: registers each takes, and how struct reads it once the most significant word is first.
+BINARY_TYPES: Final[dict[str, tuple[int, str]]] = {
     "u16": (1, ">H"),
     "s16": (1, ">h"),
     "u32": (2, ">I"),
@@ -24,6 +24,15 @@ REGISTER_TYPES: Final[dict[str, tuple[int, str]]] = {
     "u64": (4, ">Q"),
     "s64": (4, ">q"),
     "f64": (4, ">d"),
+}
+# Decimal types: four digits a register, each digit in four bits.
+BCD_TYPES: Final[dict[str, int]] = {"bcd16": 1, "bcd32": 2, "bcd48": 3, "bcd64": 4}
+# Decimal types: four digits a register, the register a number 0 to 9999.
+MOD10_TYPES: Final[dict[str, int]] = {"mod10_32": 2, "mod10_48": 3, "mod10_64": 4}
+REGISTER_TYPES: Final[dict[str, int]] = {
+    **{name: count for name, (count, _) in BINARY_TYPES.items()},
+    **BCD_TYPES,
+    **MOD10_TYPES,
 }
 WORD_ORDERS: Final = ("msw", "lsw")
 WATT_HOURS_PER_UNIT: Final[dict[str, int]] = {"Wh": 1, "kWh": 1_000, "MWh": 1_000_000}
@@ -54,17 +63,18 @@ class Point:
     unit: str
     scale: Decimal
     invalid: int | None = None  # raw pattern by which the meter says "no value"
+    confidence: str | None = None  # where it differs from the model's
+    note: str | None = None
 
     @property
     def count(self) -> int:
         """How many registers the point takes."""
-        return REGISTER_TYPES[self.type][0]
+        return REGISTER_TYPES[self.type]
 
     def decode(self, registers: Sequence[int]) -> Decimal:
         """The exact value. Raises ValueRefused for not-a-number, infinity and the invalid pattern."""
         raw = self._bytes(registers)
-        number: int | float = struct.unpack(REGISTER_TYPES[self.type][1], raw)[0]
-        value = Decimal(number)
+        value = Decimal(number_of(self.type, raw, self.name))
         return value if self.scale == 1 else _EXACT.multiply(value, self.scale)
 
     def _bytes(self, registers: Sequence[int]) -> bytes:
@@ -86,6 +96,19 @@ class Point:
             exponent = max(_exponent(int.from_bytes(self._bytes(registers), "big"), self.type), 1)
             step = Fraction(2) ** (exponent - (exponent_mask >> 1) - mantissa_bits)
         return step * Fraction(self.scale)
+
+
+def number_of(register_type: str, raw: bytes, name: str) -> int | float:
+    """The number in `raw`, most significant word first. Raises ValueRefused for digits that are none."""
+    if register_type in BINARY_TYPES:
+        number: int | float = struct.unpack(BINARY_TYPES[register_type][1], raw)[0]
+        return number
+    text = raw.hex()
+    if register_type in MOD10_TYPES:
+        text = "".join(f"{word:04d}" for word in struct.unpack(f">{len(raw) // 2}H", raw))
+    if len(text) != 2 * len(raw) or not text.isdecimal():
+        raise ValueRefused("not_a_number", f"{name}: 0x{raw.hex()} is not {register_type}")
+    return int(text)
 
 
 def register_wh(point: Point, registers: Sequence[int]) -> WattHours:

@@ -9,8 +9,8 @@ import select
 import threading
 import tty
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import ExitStack, contextmanager, suppress
+from typing import cast
 
 import pytest
 from pymodbus import FramerType
@@ -97,52 +97,56 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     return run
 
 
-Serve = Callable[..., Any]
+class Servers:
+    """Starts servers (`serial`, `tcp` or `rtu+tcp`) with devices; a call returns the LINE that reaches them."""
+
+    def __init__(self) -> None:
+        self._running = ExitStack()
+
+    def __call__(self, kind: str, devices: Sequence[SimDevice]) -> str:
+        return self._running.enter_context(_serving(kind, devices))
+
+    def stop_all(self) -> None:
+        self._running.close()
 
 
 @pytest.fixture
-def pymodbus_server() -> Iterator[Callable[[str, Sequence[SimDevice]], str]]:
-    """Starts a server (`serial`, `tcp` or `rtu+tcp`) with devices; returns the LINE by which it is reached."""
-    running: list[Any] = []
-
-    def start(kind: str, devices: Sequence[SimDevice]) -> str:
-        context = _serving(kind, devices)
-        running.append(context)
-        return context.__enter__()
-
-    yield start
-    for context in running:
-        context.__exit__(None, None, None)
+def pymodbus_server() -> Iterator[Servers]:
+    """See Servers."""
+    servers = Servers()
+    yield servers
+    servers.stop_all()
 
 
 @contextmanager
 def _serving(kind: str, devices: Sequence[SimDevice]) -> Iterator[str]:
-    loop, started, where = asyncio.new_event_loop(), threading.Event(), [""]
+    loop, started, stop = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
+    line = ""
     descriptors: list[int] = []
 
     async def serve() -> None:
-        stop = asyncio.Event()
-        where.append(stop)  # type: ignore[arg-type]
+        nonlocal line
+        server: ModbusSerialServer | ModbusTcpServer
         if kind == "serial":
-            server, where[0] = _serial_server(devices, descriptors)
+            server, line = _serial_server(devices, descriptors)
+            await server.serve_forever(background=True)
         else:
             framer = FramerType.RTU if kind == "rtu+tcp" else FramerType.SOCKET
             server = ModbusTcpServer(list(devices), framer=framer, address=("127.0.0.1", 0))
-        await server.serve_forever(background=True)
-        if kind != "serial":
-            port = server.transport.sockets[0].getsockname()[1]
-            where[0] = f"{kind}://127.0.0.1:{port}"
+            await server.serve_forever(background=True)
+            listening = cast(asyncio.Server, server.transport)
+            line = f"{kind}://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         started.set()
         await stop.wait()
-        await server.shutdown()
+        await server.shutdown()  # type: ignore[no-untyped-call]
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
     thread.start()
     assert started.wait(WAIT_S)
     try:
-        yield where[0]
+        yield line
     finally:
-        loop.call_soon_threadsafe(where[1].set)  # type: ignore[attr-defined]
+        loop.call_soon_threadsafe(stop.set)
         thread.join(WAIT_S)
         loop.close()
         for descriptor in descriptors:

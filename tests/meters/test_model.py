@@ -6,16 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from edge.meters.model import ModelError, known_models, load_model
+from edge.meters.model import ModelError, known_models, load_model, read_model_file
 
 SHIPPED = Path(__file__).resolve().parent.parent.parent / "edge" / "meters"
 SDM120, DDS238, BOARD = "eastron_sdm120", "hiking_dds238_2", "relay_board_8ch"
 ALLOWED = "address = 0x001A\ncount = 1\npurpose"
-MODELS = ("chint_ddsu666", "chint_dtsu666", "eastron_sdm120", "eastron_sdm630", "hiking_dds238_2", "relay_board_8ch")
-
-
-def test_the_shipped_models_are_these() -> None:
-    assert known_models() == MODELS
+EM111, SDM320Y, DDSY1352 = "carlo_gavazzi_em111", "eastron_sdm320y", "acrel_ddsy1352"
+IVY, PZEM, ABB = "ivy_em114039", "peacefair_pzem016", "abb_b21"
+MODELS = known_models()
 
 
 @pytest.mark.parametrize(
@@ -102,20 +100,69 @@ def test_a_model_of_the_users_own_folder_is_read(tmp_path: Path) -> None:
 
 
 def test_a_model_is_read_once_and_again_when_its_file_has_changed(tmp_path: Path) -> None:
-    path = tmp_path / f"{SDM120}.toml"
-    text = (SHIPPED / f"{SDM120}.toml").read_text("utf-8")
+    path = tmp_path / "my_meter.toml"
+    text = (SHIPPED / f"{SDM120}.toml").read_text("utf-8").replace(f'id = "{SDM120}"', 'id = "my_meter"')
     path.write_text(text, "utf-8")
     os.utime(path, ns=(1, 1))
-    first = load_model(SDM120, tmp_path)
-    assert load_model(SDM120, tmp_path) is first
+    first = load_model("my_meter", tmp_path)
+    assert load_model("my_meter", tmp_path) is first
     path.write_text(text.replace("phases = 1", "phases = 3"), "utf-8")
     os.utime(path, ns=(2, 2))
-    assert load_model(SDM120, tmp_path).phases == 3
+    assert load_model("my_meter", tmp_path).phases == 3
+
+
+def test_the_folder_of_the_user_adds_to_what_ships(tmp_path: Path) -> None:
+    (tmp_path / "my_meter.toml").write_text("", "utf-8")
+    assert known_models(tmp_path) == tuple(sorted([*MODELS, "my_meter"]))
+    assert load_model(SDM120, tmp_path) is load_model(SDM120)
+
+
+def test_a_name_that_exists_twice_is_refused_whatever_model_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / f"{SDM120}.toml").write_text("", "utf-8")
+    for ask in (lambda: known_models(tmp_path), lambda: load_model(DDS238, tmp_path)):
+        with pytest.raises(ModelError, match=r"eastron_sdm120\.toml: id: found 'eastron_sdm120', .*no other model has"):
+            ask()
+
+
+def test_a_folder_of_the_user_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no_such: the folder: .*allowed: a folder with model files"):
+        known_models(tmp_path / "no_such")
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ModelError, match=r"no_such\.toml: id: found 'no_such', allowed: chint_ddsu666, .*relay_board"):
+    with pytest.raises(ModelError, match=r"no_such\.toml: id: found 'no_such', allowed: abb_b21, .*relay_board"):
         load_model("no_such")
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"gone\.toml: the whole file: .*allowed: a file that can be read"):
+        read_model_file(tmp_path / "gone.toml")
+
+
+def test_settings_become_the_words_that_are_written() -> None:
+    baud = load_model(SDM120).settings["baud"]
+    assert baud.meanings == {0: 2400, 1: 4800, 2: 9600, 5: 1200}
+    assert baud.encode(2) == (0x4000, 0x0000)
+    assert load_model(EM111).settings["address"].encode(247) == (247,)
+    with pytest.raises(ValueError, match="70000 does not fit into u16"):
+        load_model(EM111).settings["address"].encode(70_000)
+    with pytest.raises(ValueError, match="type raw is not written"):
+        load_model(DDSY1352).settings["address_baud"].encode(1)
+
+
+def test_identity_registers_are_numbers_texts_or_digits() -> None:
+    em111, abb, sdm630 = (load_model(name).identity for name in (EM111, ABB, "eastron_sdm630"))
+    assert em111["serial"].decode([0x0041, 0x0042, 0x0031, 0x0032, 0x0033, 0x0020, 0x0000]) == "AB123"
+    assert abb["model_ascii"].decode([0x4232, 0x3120]) == "B21"
+    assert abb["model_ascii"].expect[0] == "B21"
+    assert em111["id_code"].decode([101]) == 101
+    assert sdm630["serial_old"].decode([1, 2, 3, 4]) == "0001000200030004"
+    assert load_model(DDSY1352).prepaid["account"].decode([0x1234, 0x5678, 0x9012]) == 123_456_789_012
+
+
+def test_a_vendors_own_function_is_forbidden_on_every_address() -> None:
+    (forbidden,) = load_model(PZEM).write_forbidden
+    assert (forbidden.function_code, forbidden.address, forbidden.count) == (0x42, 0, 0x10000)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +191,63 @@ def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
         (BOARD, "channels = 8", "channels = 9", r"write_allowed: .*channel 8.*0x0008"),
         (BOARD, 'id = "relay', 'id = "other', r"id: found 'other_board_8ch'"),
         (BOARD, "[relay]", "[[relay]", "the whole file: .*TOML in UTF-8"),
+        (
+            SDM120,
+            "[points.voltage_l1]",
+            "[points]\nvoltage_l1 = 3\n[x]",
+            r"points\.voltage_l1: found 3, allowed: a table",
+        ),
+        (SDM120, "bauds = [1200", "bauds = [100", r"link\.bauds: found 100, allowed: a whole number 300"),
+        (SDM120, "bauds = [1200, 2400, 4800, 9600]", "bauds = 2400", r"link\.bauds: found 2400, allowed: a list"),
+        (SDM120, "even_register_reads_only = true", "even_register_reads_only = 1", r"even.*: found 1, allowed: true"),
+        (SDM120, "default_device_id = 1", "default_device_id = 248", r"default_device_id: found 248, .*1\.\.247"),
+        (SDM120, "default_device_id = 1\n", "", r"default_device_id: found 'nothing', .*the key is required"),
+        (SDM120, 'id = "eastron_sdm120"\n', "", r"toml: id: found 'nothing'"),
+        (SDM120, 'confidence = "vendor"', 'confidence = "sure"', r"confidence: found 'sure', allowed: vendor, multi"),
+        (SDM120, "hazards = [", "hazards = []\nnotes = [", r"hazards: found \[\], allowed: a list of texts, not empty"),
+        (SDM120, "sources = [", "sources = [3,", r"sources: found \[3, .*a list of texts"),
+        (SDM120, "expect = [32]", "expect = [3.5]", r"identity\.model_code\.expect: .*whole numbers or texts"),
+        (SDM120, "meanings = { 0 = 2400", "meanings = { x = 2400", r"settings\.baud\.meanings\.x: found 2400"),
+        (SDM120, "meanings = { 0 = 2400", "meanings = { 0 = [1]", r"settings\.baud\.meanings\.0: found \[1\]"),
+        (SDM120, "range = [1, 247]", "range = [247, 1]", r"settings\.address\.range: .*\[lowest, highest\]"),
+        (
+            SDM120,
+            "write_function_codes = [16]",
+            "write_function_codes = [6]",
+            r"settings\..*link\.write_function_codes: 6",
+        ),
+        (SDM120, "write_function_code = 16", "write_function_code = 6", r"write_function_code: found 6, .*takes 2"),
+        (SDM120, "[commissioning]", "[commissioning]\nwhen = 1", r"commissioning\.when: found 1, .*no such key"),
+        (SDM120, "[link]", "[link]\nmax_read_registers = 1", r"link\.max_read_registers: found 1, .*at least 2"),
+        (ABB, "invalid = 0xFFFF\n", "invalid = 0x1FFFF\n", r"invalid: found '0x1ffff', .*1 registers"),
+        (EM111, 'type = "text_low_bytes"\ncount = 7\n', 'type = "text"\n', r"serial\.count: found 'nothing'"),
+        (EM111, "address = 0x2001", "address = 0x4001", r"settings\.baud: found '0x4001', .*zeroes total energy"),
+        (EM111, "function_code = 3\naddress = 0x1101", "address = 0x1101", r"tariff_enable\.function_code: .*3 or 4"),
+        (
+            SDM320Y,
+            "closed = 0x00FF",
+            "mask = 1\nclosed = 0x00FF",
+            r"relay\.readback\.closed: .*no bit outside the mask",
+        ),
+        (
+            SDM320Y,
+            "function_code = 16\naddress = 0xFD00\ncount",
+            "function_code = 6\naddress = 0xFD00\ncount",
+            r"write_allow",
+        ),
+        (
+            SDM320Y,
+            'type = "u16"\norder = "msw"\nmeanings',
+            'type = "u16"\nmeanings',
+            r"relay\.fault\.order: .*required",
+        ),
+        (DDSY1352, "close = [1, 0]", "close = [1, 0x10000]", r"unusable_relay\.close: found 65536"),
+        (IVY, "incomplete = ", "tariff_note = ", r"points: .*incomplete = a reason"),
+        (IVY, "incomplete = ", 'money_point = "x"\nincomplete = ', r"money_point: found 'x', .*without points"),
+        (SDM120, "[link]", 'incomplete = "x"\n[link]', r"incomplete: found 'x', .*can be read or switched"),
+        (DDS238, "[link]", 'no_relay_reason = "x"\n[link]', r"no_relay_reason: .*a model with a relay"),
+        (PZEM, "function_code = 0x42", "function_code = 0", r"write_forbidden\[0\]\.function_code: found 0"),
+        (PZEM, "function_code = 0x42", "function_code = 0x06", r"settings\.address: .*resets energy"),
     ],
 )
 def test_a_bad_file_is_refused_with_file_key_found_and_allowed(
@@ -151,7 +255,8 @@ def test_a_bad_file_is_refused_with_file_key_found_and_allowed(
 ) -> None:
     text = (SHIPPED / f"{base}.toml").read_text("utf-8")
     assert old in text
-    (tmp_path / f"{base}.toml").write_text(text.replace(old, new, 1), "utf-8")
+    path = tmp_path / f"{base}.toml"
+    path.write_text(text.replace(old, new, 1), "utf-8")
     with pytest.raises(ModelError, match=message) as refusal:
-        load_model(base, tmp_path)
+        read_model_file(path)
     assert str(refusal.value).startswith(f"{base}.toml: ")

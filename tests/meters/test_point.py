@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.meters.point import REGISTER_TYPES, Point, ValueRefused, register_wh, resolution_wh
+from edge.meters.point import BINARY_TYPES, Point, ValueRefused, register_wh, resolution_wh
 
 ENERGY_LIMIT_KWH = 2.0**30
 
@@ -56,12 +56,42 @@ def test_registers_decode_to_the_exact_number(
 @given(st.integers(0, 2**64 - 1), st.sampled_from(["u64", "s64", "f64"]), st.sampled_from(["1", "0.001", "1000"]))
 def test_every_pattern_decodes_exactly_or_is_refused(bits: int, type: str, scale: str) -> None:
     registers = [bits >> shift & 0xFFFF for shift in (48, 32, 16, 0)]
-    number = struct.unpack(REGISTER_TYPES[type][1], bits.to_bytes(8, "big"))[0]
+    number = struct.unpack(BINARY_TYPES[type][1], bits.to_bytes(8, "big"))[0]
     if isinstance(number, float) and not math.isfinite(number):
         with pytest.raises(ValueRefused, match="not a finite number"):
             point(type, scale=scale).decode(registers)
     else:
         assert Fraction(point(type, scale=scale).decode(registers)) == Fraction(number) * Fraction(scale)
+
+
+@pytest.mark.parametrize(
+    ("type", "order", "registers", "value"),
+    [
+        ("bcd16", "msw", [0x9876], "9876"),
+        ("bcd32", "msw", [0x0012, 0x3456], "123456"),
+        ("bcd32", "lsw", [0x3456, 0x0012], "123456"),
+        ("bcd48", "msw", [0x1234, 0x5678, 0x9012], "123456789012"),
+        ("bcd64", "msw", [0x9999, 0x9999, 0x9999, 0x9999], "9999999999999999"),
+        ("mod10_32", "msw", [12, 3456], "123456"),
+        ("mod10_32", "lsw", [7, 1], "10007"),
+        ("mod10_48", "msw", [1, 0, 9999], "100009999"),
+        ("mod10_64", "msw", [0, 0, 0, 0], "0"),
+        ("mod10_64", "msw", [9999, 9999, 9999, 9999], "9999999999999999"),
+    ],
+)
+def test_decimal_digits_decode_four_a_register(type: str, order: str, registers: list[int], value: str) -> None:
+    assert point(type, order).decode(registers) == Decimal(value)
+    assert point(type, order, scale="0.01").decode(registers) == Decimal(value) / 100
+
+
+@pytest.mark.parametrize(
+    ("type", "registers"),
+    [("bcd16", [0x00A0]), ("bcd32", [0x1234, 0xFFFF]), ("mod10_32", [0, 10_000]), ("mod10_48", [1, 0xFFFF, 0])],
+)
+def test_digits_that_are_none_are_refused(type: str, registers: list[int]) -> None:
+    with pytest.raises(ValueRefused) as refusal:
+        point(type).decode(registers)
+    assert refusal.value.reason == "not_a_number"
 
 
 @pytest.mark.parametrize("registers", [[0x7F80, 0x0000], [0xFF80, 0x0000], [0x7FC0, 0x0000], [0xFFFF, 0xFFFF]])
