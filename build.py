@@ -316,7 +316,9 @@ def run_test(options: argparse.Namespace) -> int:
         for python in other_ends(find_pythons(), environment.python_name):
             other = Environment(ROOT / f".venv-{python_name(python)}", python)
             other.prepare(extras)
-            results[f"pytest on {other.python_name}"] = run_pytest(other, options.pytest_arguments)
+            # What is slow says the same on every Python: once is enough.
+            quick = [argument for argument in options.pytest_arguments if argument != "--slow"]
+            results[f"pytest on {other.python_name}"] = run_pytest(other, quick)
     for name, passed in results.items():
         say(f"{'passed' if passed else 'FAILED'}  {name}")
     say(f"{time.monotonic() - began:.0f} s in all")

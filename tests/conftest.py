@@ -33,8 +33,10 @@ EXTRAS = {"PySAM": "oracle"}
 # Debian keeps servers out of an ordinary user's PATH.
 SERVER_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
-# The machines that run this are shared: no example fails for being slow.
-hypothesis.settings.register_profile("wattgate", deadline=None, print_blob=True)
+# The machines that run this are shared: no example fails for being slow. A landing is judged by examples that are the
+# same each time; whoever works here draws new ones with every run.
+LANDING = os.environ.get("WATTGATE_NO_SKIP") == "1"
+hypothesis.settings.register_profile("wattgate", deadline=None, print_blob=True, derandomize=LANDING)
 hypothesis.settings.load_profile("wattgate")
 
 
