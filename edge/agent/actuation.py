@@ -10,6 +10,7 @@ it may break (RULES.md 7). Times: real seconds.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -99,6 +100,7 @@ class Actuation:
         self._load_current_a = load_current_a
         self._rules = rules
         self._next_closing = 0.0
+        self._ended = asyncio.Event()
 
     def on_relay(self, state: RelayState) -> None:
         """A relay was read with the round."""
@@ -154,11 +156,13 @@ class Actuation:
             return
         if not connected and await self._too_much_current(supply):
             return
+        begins_at = loop.time()
         if connected:
-            if loop.time() < self._next_closing:
-                return
-            self._next_closing = loop.time() + self._rules.closing_spacing_s
-        supply.task = loop.create_task(self._drive(supply, connected))
+            begins_at = max(begins_at, self._next_closing)
+            self._next_closing = begins_at + self._rules.closing_spacing_s
+        waits = begins_at > loop.time()
+        drive = self._drive_at(begins_at, supply, connected) if waits else self._drive(supply, connected)
+        supply.task = loop.create_task(drive)
 
     def _begins_at(self, connected: bool, remote: bool) -> float:
         """When a new wish is first acted on: an operator's cut waits, so that many do not fall on one instant."""
@@ -178,9 +182,18 @@ class Actuation:
         return True
 
     async def close(self) -> None:
-        """Waits for commands that are on the wire."""
+        """Waits for commands that are on the wire; those that wait for their turn are not begun."""
+        self._ended.set()
         tasks = [supply.task for supply in self._by_account.values() if supply.task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _drive_at(self, begins_at: float, supply: _Supply, connected: bool) -> None:
+        """Waits for this supply's turn, then drives it if it is still to be so."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(begins_at):
+                await self._ended.wait()
+        if not self._ended.is_set() and supply.wanted is connected and supply.observed is not connected:
+            await self._drive(supply, connected)
 
     async def _drive(self, supply: _Supply, connected: bool) -> None:
         result = await supply.facts.switch.set_output(supply.facts.relay_id, connected)

@@ -90,4 +90,5 @@ def _sample_of(facts: MeterFacts, entry: _Newest, power_over_s: int = 0) -> Samp
         power_w_max=facts.power_w_max,
         modulus_wh=facts.modulus_wh,
         power_over_s=power_over_s,
+        clock=entry.sample.clock,
     )

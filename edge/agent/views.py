@@ -22,7 +22,7 @@ from edge.core.account import Account, State
 from edge.core.blockers import CutFacts, cut_blockers
 from edge.core.charge import Figures, Rating, top_up_nano
 from edge.core.notices import cut_instant
-from edge.core.units import ClockReading, MoneyNano, UnixSeconds
+from edge.core.units import ClockReading, MoneyNano, believed_seconds
 from edge.ports import StreamHead
 
 # One request in twenty without an answer is a line somebody should look at.
@@ -125,7 +125,7 @@ def _blockers(
         clock=clock,
         zone=rating.zone,
         live_nano=MoneyNano(figures.live_nano),
-        reading_at=UnixSeconds(sample.clock.at) if sample is not None else None,
+        reading_age_s=believed_seconds(sample.clock, clock) if sample is not None else None,
         cloud_silent_s=sources.cloud_silent_s,
         cuts_last_hour=state.cuts_since(clock.at),
         accounts_on_site=len(state.accounts),

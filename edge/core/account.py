@@ -109,6 +109,7 @@ class Account:
     supply_version: int = 0  # of the last remote supply command
     output_connected: bool | None = None  # last read-back
     control_clock: ClockReading | None = None  # when the control state last moved
+    recorded_clock: ClockReading | None = None  # of the newest reading record: what time since then is measured by
     open_register_wh: WattHours | None = None  # while the relay is open: what has been accounted for as bypass
     judged_estimate_nano: MoneyNano | None = None  # of the evaluation that notices go by; None: live, or not yet
     judged_quality: str = FreezeQuality.GATEWAY_SAMPLE.value

@@ -12,7 +12,7 @@ from edge.core.calendar import ZoneOffsets, next_closed, next_open
 from edge.core.credit_terms import PaymentMode
 from edge.core.policy import LegalProfile, NoticeProof, OfflinePolicy
 from edge.core.supply_hold import SupplyHoldKind, standing_hold
-from edge.core.units import ClockReading, MoneyNano, UnixSeconds, believed_seconds
+from edge.core.units import ClockReading, MoneyNano, believed_seconds
 
 SECONDS_PER_HOUR = 3600
 HUNDREDTHS_OF_PERCENT = 10_000
@@ -27,7 +27,7 @@ class CutFacts:
     clock: ClockReading
     zone: ZoneOffsets
     live_nano: MoneyNano
-    reading_at: UnixSeconds | None  # of the newest good sample
+    reading_age_s: int | None  # of the newest good sample, by time somebody can vouch for
     cloud_silent_s: int | None
     cuts_last_hour: int
     accounts_on_site: int
@@ -96,9 +96,9 @@ def _not_read_again(account: Account, facts: CutFacts) -> Evidence | None:
 
 def _too_old(facts: CutFacts, age_s_max: int) -> Evidence | None:
     """The newest reading's age where it is above the limit, or that there is no reading."""
-    if facts.reading_at is None:
+    age_s = facts.reading_age_s
+    if age_s is None:
         return {"age_s_max": age_s_max}
-    age_s = facts.clock.at - facts.reading_at
     return {"age_s": age_s, "age_s_max": age_s_max} if age_s > age_s_max else None
 
 

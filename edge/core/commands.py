@@ -34,6 +34,7 @@ class Sample:
     power_w_max: int = 20_000
     modulus_wh: WattHours | None = None
     power_over_s: int = 0  # how long power has been above the account's load limit, as far as was seen
+    clock: ClockReading | None = None  # when it was read; without it wall time is all there is
 
 
 @dataclass(frozen=True, slots=True)

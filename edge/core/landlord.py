@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from edge.core.account import Register
 from edge.core.commands import Sample
-from edge.core.units import UnixSeconds, WattHours
+from edge.core.units import ClockReading, UnixSeconds, WattHours
 
 SPREAD_S_MAX = 900  # as old as a reading may be that somebody is cut on
 
@@ -35,7 +35,14 @@ def pooled_sample(account_id: str, samples: Sequence[Sample], spread_s_max: int 
         step_wh=WattHours(sum(max(1, sample.step_wh) for sample in samples)),
         power_w_max=sum(sample.power_w_max for sample in samples),
         modulus_wh=modulus_wh,
+        clock=_oldest_clock(samples),
     )
+
+
+def _oldest_clock(samples: Sequence[Sample]) -> ClockReading | None:
+    """When the oldest of them was read, where each says so."""
+    clocks = [sample.clock for sample in samples if sample.clock is not None]
+    return min(clocks, key=lambda clock: clock.elapsed_ms) if len(clocks) == len(samples) else None
 
 
 def _pooled_before(samples: Sequence[Sample]) -> Register | None:

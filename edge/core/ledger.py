@@ -294,6 +294,7 @@ def _readings_recorded(state: State, event: ev.ReadingsRecorded) -> State:
         accounts[account_id] = replace(
             account,
             recorded=Register(event.register_at[index], event.register_wh[index]),
+            recorded_clock=event.clock,
             estimate_nano=MoneyNano(account.estimate_nano + _amount_of(lines)),
             consumed_nano=MoneyNano(account.consumed_nano + _amount_of(lines)),
             consumed_wh=WattHours(account.consumed_wh + _energy_of(lines)),

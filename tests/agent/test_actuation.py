@@ -510,3 +510,29 @@ def test_a_relay_waits_until_it_may_break_the_current(virtual: Run) -> None:
     street = virtual(scenario())
     assert street.delayed == [("A0", "60.1")]
     assert [(relay_id, closed) for _, relay_id, closed in street.commands] == [("R0", False)]
+
+
+def test_closings_are_spaced_by_their_rule_and_not_by_the_rounds(virtual: Run) -> None:
+    async def scenario() -> Street:
+        street = Street(8, SwitchingRules(closing_spacing_s=0.05))
+        await street.rounds(True, 1)
+        return street
+
+    times = [at for at, _, _ in virtual(scenario()).commands]
+    assert len(times) == 8
+    assert times == pytest.approx([number * 0.05 for number in range(8)])
+
+
+def test_a_closing_that_waits_its_turn_is_not_begun_when_the_wish_changes_or_the_agent_ends(virtual: Run) -> None:
+    async def scenario() -> tuple[Street, Street]:
+        changed, ended = (Street(3, SwitchingRules(closing_spacing_s=60.0)) for _ in range(2))
+        for street in (changed, ended):
+            await street.rounds(True, 1)
+        await ended.actuation.close()
+        await changed.rounds(False, 200)
+        assert [relay for _, relay, _ in ended.commands] == ["R0"]
+        return changed, ended
+
+    changed, ended = virtual(scenario())
+    assert [relay for _, relay, closed in changed.commands if closed] == ["R0"]
+    assert [relay for _, relay, closed in ended.commands if closed] == ["R0"]

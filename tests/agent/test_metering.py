@@ -36,9 +36,10 @@ def test_nothing_is_known_before_the_first_sample(metering: Metering) -> None:
 
 
 def test_first_sample_has_nothing_before_it(metering: Metering) -> None:
-    metering.on_sample(sample("M1", 100, 1000))
+    read = sample("M1", 100, 1000)
+    metering.on_sample(read)
     assert metering.samples({"A1", "A2"}) == (
-        Sample("A1", UnixSeconds(100), WattHours(1000), None, False, WattHours(8), 5_000, None),
+        Sample("A1", UnixSeconds(100), WattHours(1000), None, False, WattHours(8), 5_000, None, clock=read.clock),
     )
 
 

@@ -207,7 +207,15 @@ def lived(tmp_path_factory: pytest.TempPathFactory, signers: tuple[KeyRing, Any]
     site.live(opened)
     site.keep()
     site.meter.import_kwh += 3.0
-    site.live(lambda snapshot: opened(snapshot) and "RegisterFrozen" in site.types())
+    frozen_in: list[int] = []
+
+    def checkpointed(snapshot: Any) -> bool:
+        """The checkpoint is written after the round of the freeze: two rounds later it is there."""
+        if opened(snapshot) and "RegisterFrozen" in site.types():
+            frozen_in.append(snapshot["version"])
+        return bool(frozen_in) and snapshot["version"] >= frozen_in[0] + 2
+
+    site.live(checkpointed)
     return site
 
 

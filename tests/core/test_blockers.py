@@ -262,6 +262,21 @@ def test_in_friendly_hours_nobody_is_cut_and_their_end_cuts_at_once(due: Any, at
 
 def test_friendly_hours_stand_against_a_cut_by_themselves_too(due: Any, at: Any) -> None:
     change_policy(due, friendly_windows=daily_windows([("08:00", "09:00")]))
-    facts = CutFacts(due.clock(at(DUE)), due.rating.zone, MoneyNano(-10 * NANO), UnixSeconds(at(DUE)), None, 0, 1)
+    facts = CutFacts(due.clock(at(DUE)), due.rating.zone, MoneyNano(-10 * NANO), 0, None, 0, 1)
     (blocker,) = cut_blockers(due.state.accounts["A01"], facts)
     assert (blocker.code, blocker.evidence) == ("friendly_period", {"ends_at": at("2024-04-16T09:00")})
+
+
+@pytest.mark.parametrize(("since_s", "cut"), [(60, True), (1000, False)])
+def test_the_age_of_a_reading_is_time_that_passed_whatever_the_wall_says(
+    due: Any, at: Any, since_s: int, cut: bool
+) -> None:
+    """Read at 08:00; then the wall is set back by ten hours: by the wall the reading is from the future."""
+    read = due.clock(at(DUE))
+    due.elapsed_offset_s = 10 * 3600 + since_s
+    now = at(DUE) - 10 * 3600
+    change_policy(due, grace_hours=60)
+    cuts = cut_events(due.round(now + 0, None)) + cut_events(
+        due.do(cmd.TakeRound(due.clock(now), (due.sample(at(DUE), 0, clock=read),), True))
+    )
+    assert bool(cuts) is cut

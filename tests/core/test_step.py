@@ -457,6 +457,30 @@ def test_no_account_is_opened_before_its_tariff_is_valid(make_site: Any, documen
     assert site.open(at("2024-04-09T00:00"))
 
 
+def test_a_leap_is_held_although_the_wall_was_set_back_over_the_record(site: Any, at: Any) -> None:
+    """By the wall no time has passed since the record, by the boot an hour: 20 kW allow 20 kWh and no more."""
+    start = at("2024-04-10T12:00")
+    site.open(start, 1000, 100 * NANO)
+    site.round(start + 900, 1500, clock=site.clock(start + 900))
+    site.elapsed_offset_s = 40 * 86_400 + 3600
+    now = start + 900 - 40 * 86_400
+    site.round(now, 3_001_500, clock=site.clock(now), confirmed=True)
+    account = site.state.accounts["A01"]
+    assert (account.recorded.register_wh, account.hold.reason) == (1500, "register_jump")
+    site.round(now + 60, 20_500, clock=site.clock(now + 60))
+    assert site.state.accounts["A01"].recorded.register_wh == 20_500
+
+
+def test_where_nobody_knows_how_long_a_leap_the_line_confirms_is_held(site: Any, at: Any) -> None:
+    start = at("2024-04-10T12:00")
+    site.open(start, 1000, 100 * NANO)
+    site.boot_id, site.quality = "boot-2", ClockQuality.FLOOR
+    site.round(start - 86_400, 500_000, confirmed=True)
+    assert site.state.accounts["A01"].hold is not None
+    site.round(start - 86_400 + 60, 500_000)  # the line has seen nothing odd: the outage may have been long
+    assert site.state.accounts["A01"].recorded.register_wh == 500_000
+
+
 # --- laws ------------------------------------------------------------------------------------------------
 
 MOVES = st.lists(

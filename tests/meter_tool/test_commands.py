@@ -296,7 +296,7 @@ def test_watch_says_that_the_line_is_gone_and_ends(pymodbus_server: Any, said: A
     assert watching.stdout is not None
     assert "OR-WE-504" in watching.stdout.readline()
     pymodbus_server.stop_all()
-    _, complaint = watching.communicate(timeout=20)
+    _, complaint = watching.communicate(timeout=60)
     assert watching.returncode == 1
     assert "127.0.0.1" in complaint
     assert "Traceback" not in complaint
