@@ -9,7 +9,18 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from edge.core import events as ev
-from edge.core.account import CUT_MEMORY_S, Account, Episode, Hold, Notice, Receipt, Register, State, merge_lines
+from edge.core.account import (
+    CUT_MEMORY_S,
+    Account,
+    Episode,
+    Hold,
+    Notice,
+    Receipt,
+    Register,
+    State,
+    changed,
+    merge_lines,
+)
 from edge.core.credit_terms import IssueCycle
 from edge.core.disconnect_control import ControlState
 from edge.core.money_ledger import ACCOUNT_CHANGES, counted_on, receipt_allocated, receipt_taken_back
@@ -111,7 +122,7 @@ def _register_frozen(state: State, event: ev.RegisterFrozen) -> State:
     account = state.accounts[event.account]
     register = Register(event.at, event.register_wh)
     daily, by_freeze = event.occasion == "daily", account.policy.evaluate_at == "freeze"
-    account = replace(
+    account = changed(
         account,
         recorded=register,
         frozen=register if daily else account.frozen,
@@ -291,7 +302,7 @@ def _readings_recorded(state: State, event: ev.ReadingsRecorded) -> State:
     accounts = dict(state.accounts)
     for index, account_id in enumerate(event.accounts):
         account, lines = accounts[account_id], event.lines[index]
-        accounts[account_id] = replace(
+        accounts[account_id] = changed(
             account,
             recorded=Register(event.register_at[index], event.register_wh[index]),
             recorded_clock=event.clock,
@@ -307,7 +318,7 @@ def _readings_recorded(state: State, event: ev.ReadingsRecorded) -> State:
         if episode is not None and episode.grace_clock is not None:
             elapsed = grace_elapsed(episode, event.clock)
             episode = replace(episode, grace_elapsed_s=elapsed, grace_clock=event.clock)
-            accounts[account_id] = replace(account, episode=episode)
+            accounts[account_id] = changed(account, episode=episode)
     return replace(state, accounts=accounts)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge.core import commands as cmd
 from edge.core import events as ev
-from edge.core.account import Register, State
+from edge.core.account import Register, State, changed
 from edge.core.disconnect_control import ControlState, Trigger
 from edge.core.effects import SetOutputState
 from edge.core.ledger import apply
@@ -479,6 +479,16 @@ def test_where_nobody_knows_how_long_a_leap_the_line_confirms_is_held(site: Any,
     assert site.state.accounts["A01"].hold is not None
     site.round(start - 86_400 + 60, 500_000)  # the line has seen nothing odd: the outage may have been long
     assert site.state.accounts["A01"].recorded.register_wh == 500_000
+
+
+def test_a_changed_account_is_what_replace_makes(site: Any, at: Any) -> None:
+    site.open(at("2024-04-10T12:00"), 1000, 5)
+    account = site.state.accounts["A01"]
+    values = {"money_nano": 7, "hold": None, "episode": account.episode, "tariff": "t@2"}
+    assert changed(account, **values) == replace(account, **values)
+    assert changed(account) == account
+    with pytest.raises(KeyError):
+        changed(account, monny_nano=1)
 
 
 # --- laws ------------------------------------------------------------------------------------------------
