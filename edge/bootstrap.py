@@ -21,6 +21,7 @@ from cloud_sync.transport import BrokerAddress, MqttTransport, TransportSettings
 from cloud_sync.wire import Document, Order, RosterEntry, WireError, record_hash, topic_of
 from edge import VERSION
 from edge.agent.actuation import Actuation, RelayFacts, SwitchingRules
+from edge.agent.area import AreaFacts, AreaWatch
 from edge.agent.cloud_link import CloudLink, LinkEvents, Transport
 from edge.agent.facts import AccountFacts, SiteFacts
 from edge.agent.gateway import NO_CLOUD, Gateway
@@ -36,6 +37,7 @@ from edge.bus.line import LineMaster
 from edge.bus.records import LineSettings, MeterOnLine, RelayOnLine, RelayState
 from edge.config import CloudSection, Config, ConfigError, LineSection, parse_broker
 from edge.core.account import State
+from edge.core.area import Area
 from edge.core.commands import NoteCondition
 from edge.core.events import Event
 from edge.core.rating_arrays import array_rate
@@ -206,7 +208,8 @@ async def _account(
             on_events(events)
 
     documents = prepared.documents
-    gateway = Gateway(site, restored.state, event_log, journal, clock, pricing, documents, metering, committed)
+    areas = _area_watch(prepared.book)
+    gateway = Gateway(site, restored.state, event_log, journal, clock, pricing, documents, metering, committed, areas)
     lines, actuation = _connect_lines(prepared, clock, metering, gateway)
     desk = _order_desk(prepared, gateway, clock)
     cloud = _cloud_link(prepared, journal, gateway, desk, clock)
@@ -402,6 +405,25 @@ def _make_lines(
         )
         for section in prepared.config.lines
     }
+
+
+def _area_watch(book: SiteBook) -> AreaWatch:
+    """The transformer areas of the site book."""
+    areas = [
+        AreaFacts(
+            Area(
+                entry.area_id,
+                entry.supply_meter_ids,
+                book.sale_meter_ids(entry),
+                entry.generation_meter_ids,
+                entry.ct_ratio,
+            ),
+            entry.thresholds,
+            entry.meter_thresholds,
+        )
+        for entry in book.areas
+    ]
+    return AreaWatch(areas, {account.meter_id: account.account_id for account in book.accounts})
 
 
 def _load_current_a(meters: Mapping[str, str], metering: Metering, account_id: str) -> Decimal | None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from edge import ports
 from edge.agent.actuation import Actuation
+from edge.agent.area import AreaWatch
 from edge.agent.cloud_link import CloudLink
 from edge.agent.facts import AccountFacts, SiteFacts
 from edge.agent.metering import Metering
@@ -44,6 +45,7 @@ class Gateway:
         documents: Mapping[str, str],
         metering: Metering,
         on_events: Callable[[Sequence[Event]], None] | None = None,
+        areas: AreaWatch | None = None,
     ) -> None:
         """`documents` are the tariffs to commission accounts with, by id@version."""
         self.site = site
@@ -56,6 +58,7 @@ class Gateway:
         self._documents = dict(documents)
         self._metering = metering
         self._on_events = on_events
+        self._areas = areas
         self._lines: Mapping[str, LineMaster] = {}
         self._actuation: Actuation | None = None
         self._cloud: CloudLink | None = None
@@ -131,6 +134,7 @@ class Gateway:
         if record:
             self._slot = slot
         await self._note_conditions(clock)
+        await self._watch_areas(clock)
         self._publish(clock, stepped)
 
     def rating(self) -> Rating:
@@ -211,8 +215,9 @@ class Gateway:
 
     async def _note_conditions(self, clock: ClockReading) -> None:
         """Meters that fell silent or came back, and the link to the cloud: one record per change."""
+        devices = {line_id: line.view().devices for line_id, line in self._lines.items()}
         for facts in self.site.accounts:
-            device = self._lines[facts.line_id].view().devices.get(facts.device_id)
+            device = devices[facts.line_id].get(facts.device_id)
             silent = device is not None and device.silent
             if silent is not (facts.account_id in self._silent):
                 self._silent ^= {facts.account_id}
@@ -223,6 +228,11 @@ class Gateway:
         if connected is not self._cloud_connected:
             self._cloud_connected = connected
             await self.submit(cmd.NoteCondition(clock, "cloud_link_up" if connected else "cloud_link_down"))
+
+    async def _watch_areas(self, clock: ClockReading) -> None:
+        if self._areas is not None:
+            for note in self._areas.look(clock, lambda: self.rating().zone, self._metering, self.state):
+                await self.submit(note)
 
     def _switching(self, account_id: str) -> bool:
         return self._actuation is not None and self._actuation.switching(account_id)

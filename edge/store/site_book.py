@@ -1,6 +1,7 @@
 """The site book: what an installer writes and may read with an editor. TinyDB, never for money.
 
-Tables: `lines` are in the configuration; here stand `meters`, `relays`, `accounts` and `site`.
+Tables: `lines` are in the configuration; here stand `meters`, `relays`, `accounts`, `site` and, for
+transformer areas, `areas`.
 It is read whole at start and on reload, never queried per round, because TinyDB reads the file
 at each query. Writes go to a new file, which is synced and renamed over the old one.
 """
@@ -26,6 +27,7 @@ from edge.core.policy import Policy
 from edge.core.policy_ranges import MONEY_NANO_MAX, check_policy
 from edge.core.token import KEY_EXPIRY_MAX
 from edge.core.units import MoneyNano
+from edge.core.watch import Thresholds, check_thresholds
 
 _ROW_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -157,6 +159,18 @@ class AccountEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: Policy = Policy()
 
 
+class AreaEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A transformer area. Without `meter_ids` the meters of all accounts belong to it."""
+
+    area_id: LocalId
+    supply_meter_ids: Annotated[tuple[LocalId, ...], Meta(min_length=1)]
+    generation_meter_ids: tuple[LocalId, ...] = ()
+    meter_ids: tuple[LocalId, ...] = ()
+    ct_ratio: Annotated[int, Meta(ge=1, le=10_000)] = 1  # of the supply meters
+    thresholds: Thresholds = Thresholds()  # of the area
+    meter_thresholds: Thresholds = Thresholds()  # of each customer's meter in it
+
+
 class SiteBook(msgspec.Struct, frozen=True):
     """All of it, checked."""
 
@@ -164,9 +178,21 @@ class SiteBook(msgspec.Struct, frozen=True):
     meters: tuple[MeterEntry, ...]
     relays: tuple[RelayEntry, ...]
     accounts: tuple[AccountEntry, ...]
+    areas: tuple[AreaEntry, ...] = ()
+
+    def sale_meter_ids(self, area: AreaEntry) -> tuple[str, ...]:
+        """The meters an area sells through: those it names, else those of all accounts."""
+        around = (*area.supply_meter_ids, *area.generation_meter_ids)
+        return area.meter_ids or tuple(entry.meter_id for entry in self.accounts if entry.meter_id not in around)
 
 
-_TABLES: dict[str, Any] = {"site": Site, "meters": MeterEntry, "relays": RelayEntry, "accounts": AccountEntry}
+_TABLES: dict[str, Any] = {
+    "site": Site,
+    "meters": MeterEntry,
+    "relays": RelayEntry,
+    "accounts": AccountEntry,
+    "areas": AreaEntry,
+}
 
 
 def read_site_book(path: Path) -> SiteBook:
@@ -180,16 +206,18 @@ def read_site_book(path: Path) -> SiteBook:
         rows = {name: _read_table(path, name, book.table(name)) for name in _TABLES}
     if len(rows["site"]) != 1:
         raise SiteBookError(f"{path}: table site has {len(rows['site'])} rows, it must have 1")
-    found = SiteBook(rows["site"][0], tuple(rows["meters"]), tuple(rows["relays"]), tuple(rows["accounts"]))
+    found = SiteBook(rows["site"][0], *(tuple(rows[name]) for name in ("meters", "relays", "accounts", "areas")))
     _check_time_zone(path, found.site)
     _check_references(path, found)
     _check_addresses(path, found)
+    _check_areas(path, found)
     return found
 
 
 def write_site_book(path: Path, book: SiteBook) -> None:
     """Writes the whole book in one go."""
-    rows = {"site": [book.site], "meters": book.meters, "relays": book.relays, "accounts": book.accounts}
+    rows: dict[str, Sequence[Any]] = {"site": [book.site], "meters": book.meters, "relays": book.relays}
+    rows |= {"accounts": book.accounts, **({"areas": book.areas} if book.areas else {})}
     tables = {
         name: {str(number): msgspec.to_builtins(row) for number, row in enumerate(entries, 1)}
         for name, entries in rows.items()
@@ -207,6 +235,9 @@ def _read_table(path: Path, name: str, rows: Iterable[Document]) -> list[Any]:
                 check_policy(entry.policy)
             if isinstance(entry, MeterEntry) and entry.decoder is not None:
                 _check_decoder(entry.decoder)
+            if isinstance(entry, AreaEntry):
+                check_thresholds(entry.thresholds)
+                check_thresholds(entry.meter_thresholds)
         except ValueError as error:
             raise SiteBookError(f"{path}: table {name}, row {row.doc_id}: {error}") from error
         entries.append(entry)
@@ -307,6 +338,24 @@ def _check_addresses(path: Path, book: SiteBook) -> None:
             raise SiteBookError(
                 f"{path}: relay {relay.relay_id}: {where} is a {model_at[address]!r} elsewhere, here a {relay.model!r}"
             )
+
+
+def _check_areas(path: Path, book: SiteBook) -> None:
+    """Every meter of an area is known, and no meter stands in two places: its energy would count twice."""
+    _unique(path, "areas", [area.area_id for area in book.areas])
+    known = {meter.meter_id for meter in book.meters}
+    place_of: dict[str, str] = {}
+    for area in book.areas:
+        where = f"{path}: area {area.area_id}"
+        sales = book.sale_meter_ids(area)
+        if not sales:
+            raise SiteBookError(f"{where}: has no customer's meter: name them in meter_ids, or open accounts")
+        for meter_id in (*area.supply_meter_ids, *area.generation_meter_ids, *sales):
+            if meter_id not in known:
+                raise SiteBookError(f"{where}: meter {meter_id!r} is not in table meters")
+            if meter_id in place_of:
+                raise SiteBookError(f"{where}: meter {meter_id!r} already counts in area {place_of[meter_id]}")
+            place_of[meter_id] = area.area_id
 
 
 def _unique(path: Path, table: str, ids: Sequence[str | None]) -> set[str | None]:

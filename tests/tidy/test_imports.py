@@ -34,6 +34,8 @@ TABLE: dict[str, tuple[str, ...]] = {
         "edge.meter_tool",
         "hw.socket_port",
     ),
+    # A codec: no line and no clock. Nothing of the agent uses it yet.
+    "edge.dlt645": ("edge.dlt645",),
     "edge.store": ("edge.core", "edge.ports", "edge.store"),
     # Commands for a stopped store: they bring the hash of the wire and the anchor's file along.
     "edge.store.commands": ("edge.core", "edge.ports", "edge.store", "edge.zone", "cloud_sync.wire", "hw.file_anchor"),
@@ -72,6 +74,7 @@ TABLE: dict[str, tuple[str, ...]] = {
 # What decides about money may not depend on any library, and the kernel's wrapper only on cffi.
 OUTSIDE: dict[str, tuple[str, ...]] = {
     "edge.core": (),
+    "edge.dlt645": (),
     "edge.meters": (),
     "edge.ports": (),
     "edge.tokens": ("msgspec", "openpaygo"),

@@ -1,0 +1,214 @@
+"""A transformer area through its days: samples in, records out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from edge.agent.area import AreaFacts, AreaWatch
+from edge.agent.metering import Metering
+from edge.bus.records import MeterSample
+from edge.core.account import State
+from edge.core.area import Area
+from edge.core.calendar import fixed_zone
+from edge.core.commands import NoteCondition
+from edge.core.events import ConditionNoted
+from edge.core.units import ClockQuality, ClockReading, UnixSeconds, WattHours
+from edge.core.watch import Thresholds
+from edge.store.site_book import (
+    AccountEntry,
+    AreaEntry,
+    MeterEntry,
+    Site,
+    SiteBook,
+    SiteBookError,
+    read_site_book,
+    write_site_book,
+)
+
+START_AT = 1_772_380_800  # 2026-03-02 00:00 in Shanghai
+HOUR_S, DAY_S = 3600, 86_400
+ZONE = fixed_zone("Asia/Shanghai", 8 * HOUR_S, START_AT + 400 * DAY_S)
+AREA = Area("T1", ("S1",), ("M1", "M2"), ct_ratio=10)
+
+
+@dataclass
+class Street:
+    """Two customers behind a supply meter of ratio 10. Powers are what each meter's own register sees."""
+
+    powers_w: dict[str, int] = field(default_factory=lambda: {"M1": 1_000, "M2": 2_000, "S1": 315})
+    values: dict[str, dict[str, Decimal]] = field(default_factory=dict)
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    silent: set[str] = field(default_factory=set)
+    quality: ClockQuality = ClockQuality.NTP
+    at: int = START_AT - 2 * HOUR_S
+    notes: list[NoteCondition] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.metering = Metering({})
+        self.watch = AreaWatch([AreaFacts(AREA, self.thresholds)], {"M1": "A1", "M2": "A2"})
+        self.watt_seconds = dict.fromkeys(self.powers_w, 3_600_000_000)
+
+    def run(self, hours: float, step_s: int = 600) -> list[NoteCondition]:
+        """Lets time pass; the records of it."""
+        first = len(self.notes)
+        for _ in range(round(hours * HOUR_S / step_s)):
+            self.at += step_s
+            clock = ClockReading(UnixSeconds(self.at), (self.at - START_AT + DAY_S) * 1000, "boot-1", self.quality)
+            for meter, power_w in self.powers_w.items():
+                self.watt_seconds[meter] += power_w * step_s
+                if meter not in self.silent:
+                    register_wh = WattHours(self.watt_seconds[meter] // 3600)
+                    values = self.values.get(meter, {})
+                    self.metering.on_sample(MeterSample(meter, clock, register_wh, values, "good"))
+            self.notes += self.watch.look(clock, lambda: ZONE, self.metering, State())
+        return self.notes[first:]
+
+
+def told(notes: list[NoteCondition]) -> list[tuple[str, str]]:
+    return [(note.condition, note.account_id) for note in notes]
+
+
+def test_a_day_between_two_frozen_midnights_has_its_loss() -> None:
+    street = Street()
+    notes = street.run(3)  # the first midnight: there is none before it
+    assert told(notes) == [("line_loss", ""), ("line_loss_incomplete", "")]
+    notes = street.run(24)
+    assert told(notes) == [("line_loss", ""), ("line_loss_complete", "")]
+    assert notes[0].detail == "T1: 4.76 %: 75.600 - 72.000 kWh, 100.00 %"
+    assert [entry.loss.rate_hundredths for entry in street.watch.history("T1")] == [None, 476]
+
+
+def test_a_meter_silent_over_midnight_leaves_the_day_incomplete_and_is_named() -> None:
+    street = Street()
+    street.run(20)
+    street.silent = {"M2"}
+    notes = street.run(12)
+    assert ("line_loss", "") in told(notes)
+    loss = street.watch.history("T1")[-1].loss
+    assert (loss.incomplete, loss.missing, loss.coverage_hundredths) == (True, ("M2",), 6_666)
+    assert "line_loss_negative" not in [name for name, _ in told(street.notes)]
+
+
+def test_more_sold_than_supplied_is_told() -> None:
+    street = Street()
+    street.powers_w["S1"] = 290
+    assert ("line_loss_negative", "") in told(street.run(27))
+
+
+def test_a_high_loss_is_told_once_while_it_lasts() -> None:
+    street = Street()
+    street.powers_w["S1"] = 350
+    assert [name for name, _ in told(street.run(75))].count("line_loss_high") == 1
+
+
+def test_reverse_energy_is_taken_off_the_supply() -> None:
+    street = Street()
+    street.values["S1"] = {"energy_export_total": Decimal("5.0")}
+    street.run(10)
+    street.values["S1"] = {"energy_export_total": Decimal("5.1")}
+    street.run(17)
+    assert street.watch.history("T1")[-1].loss.supply_wh == 75_600 - 100 * 10
+
+
+def test_an_untrusted_clock_passes_no_midnight_and_is_told() -> None:
+    street = Street(quality=ClockQuality.UNSET)
+    assert told(street.run(27)) == [("clock_wrong", "")]
+
+
+def test_a_silent_supply_meter_is_told_by_its_name_and_an_accounts_is_left_to_the_gateway() -> None:
+    street = Street()
+    street.run(3)
+    street.silent = {"S1", "M1"}
+    notes = street.run(1)
+    assert [(note.condition, note.detail[:4]) for note in notes] == [("meter_silent", "S1: ")]
+    street.silent = set()
+    assert told(street.run(1)) == [("meter_answers", "")]
+
+
+def test_load_and_demand_of_the_supply_meter_count_with_its_ratio() -> None:
+    street = Street(thresholds=Thresholds(rated_w=3_000, contract_w=3_100))
+    street.values["S1"] = {"power_total": Decimal("315.9")}
+    names = {note.condition: note.detail for note in street.run(1)}
+    assert names == {"overloaded": "S1: 3159 / 3000 W", "demand_over_contract": "S1: 3150 / 3100 W"}
+
+
+def test_a_voltage_below_the_band_is_told_with_the_account_and_spoils_the_qualified_rate() -> None:
+    street = Street()
+    street.values["M1"] = {"voltage_l1": Decimal("197.5")}
+    notes = street.run(3)
+    assert ("voltage_out_of_band", "A1") in told(notes)
+    assert ("voltage_unqualified", "A1") in told(notes)
+    assert next(note.detail for note in notes if note.account_id) == "197.5 V"
+
+
+def test_usage_that_stops_is_told_after_a_whole_day_and_its_return_too() -> None:
+    street = Street()
+    street.run(51)
+    power_w, street.powers_w["M1"] = street.powers_w["M1"], 0
+    assert ("usage_stopped", "A1") in told(street.run(48))
+    street.powers_w["M1"] = power_w
+    assert ("usage_resumed", "A1") in told(street.run(48))
+
+
+def test_without_an_area_nothing_is_looked_at() -> None:
+    def no_zone() -> Any:
+        raise AssertionError("the zone is asked only where there is an area")
+
+    clock = ClockReading(UnixSeconds(START_AT), 0, "boot-1", ClockQuality.NTP)
+    assert AreaWatch([], {}).look(clock, no_zone, Metering({}), State()) == []
+
+
+def book(**areas: Any) -> SiteBook:
+    meters = tuple(
+        MeterEntry(meter_id, "line-1", number, "eastron_sdm630")
+        for number, meter_id in enumerate(("S1", "M1", "M2"), 1)
+    )
+    area = replace_entry(AreaEntry("T1", ("S1",)), **areas)
+    return SiteBook(Site("Asia/Shanghai", "CNY"), meters, (), (AccountEntry("A1", "M1", "demo-street@1"),), (area,))
+
+
+def replace_entry(entry: AreaEntry, **changes: Any) -> AreaEntry:
+    return msgspec.structs.replace(entry, **changes)
+
+
+def test_an_area_of_the_site_book_reads_as_written_and_sells_through_all_accounts(tmp_path: Path) -> None:
+    written = book(ct_ratio=60, thresholds=Thresholds(rated_w=400_000))
+    write_site_book(tmp_path / "site.json", written)
+    read = read_site_book(tmp_path / "site.json")
+    assert read == written
+    assert read.sale_meter_ids(read.areas[0]) == ("M1",)
+    assert read.sale_meter_ids(book(meter_ids=("M2",)).areas[0]) == ("M2",)
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"supply_meter_ids": ("S9",)}, "area T1: meter 'S9' is not in table meters"),
+    ({"meter_ids": ("M1", "S1")}, "area T1: meter 'S1' already counts in area T1"),
+    ({"generation_meter_ids": ("M1",)}, "area T1: has no customer's meter"),
+    ({"supply_meter_ids": ()}, r"row 1: .*length >= 1"),
+    ({"ct_ratio": 0}, r"row 1: .*>= 1"),
+    ({"thresholds": replace(Thresholds(), hold_s=-1)}, r"row 1: thresholds\.hold_s: is -1"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), BAD)
+def test_an_area_that_cannot_be_is_refused_by_name(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    write_site_book(tmp_path / "site.json", book(**change))
+    with pytest.raises(SiteBookError, match=said):
+        read_site_book(tmp_path / "site.json")
+
+
+def test_the_gateway_journals_what_its_area_tells(virtual: Callable[..., Any], kit: Any) -> None:
+    async def scenario() -> Any:
+        world = kit.World(*(kit.House(number, opening_nano=10**12) for number in (1, 2)))
+        area = AreaFacts(Area("T1", ("M02",), ("M01",)))
+        world.start()._areas = AreaWatch([area], {"M01": "A01", "M02": "A02"})
+        await world.live(50)
+        return world
+
+    losses = [event for event in virtual(scenario()).log.of(ConditionNoted) if event.condition == "line_loss"]
+    assert [event.detail for event in losses][-1] == "T1: 0.00 %: 14.400 - 14.400 kWh, 100.00 %"
