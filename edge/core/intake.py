@@ -5,6 +5,7 @@ cannot be believed holds the account. Energy Wh, Unix seconds. Source: RULES.md 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edge.core import commands as cmd
 from edge.core import events as ev
@@ -15,8 +16,9 @@ from edge.core.reading import DeltaKind, RegisterDelta, delta, plausible_energy
 from edge.core.turn import Turn
 from edge.core.units import SECONDS_PER_DAY, ClockReading, UnixSeconds, WattHours, believed_seconds
 
-# Where no clock can say how long ago the record was made, physics is asked for a month.
-ELAPSED_UNKNOWN_S = 31 * SECONDS_PER_DAY
+# Where no clock can say how long ago the record was made, physics is asked for a day: more is not believed
+# until time is known again, and then charged whole.
+ELAPSED_UNKNOWN_S = SECONDS_PER_DAY
 READ_BACK_S = 60  # between the last of the load and the read-back of an open relay
 
 
@@ -31,7 +33,7 @@ def accept_sample(turn: Turn, sample: cmd.Sample, clock: ClockReading) -> Regist
     at = max(recorded.at, sample.at) if clock.quality.trusted else recorded.at
     found = _delta(account, sample, at)
     if found.energy_wh is None:
-        if account.hold is None and sample.confirmed:
+        if account.hold is None and (sample.confirmed or (clock.quality.trusted and _stays_so(account, sample, at))):
             reason = f"register_{found.kind.value}"
             turn.emit(ev.HoldRaised(clock.at, account.account_id, reason, recorded.register_wh, sample.register_wh))
         return None
@@ -55,7 +57,7 @@ def sample_age(sample: cmd.Sample, clock: ClockReading) -> int | None:
 def _elapsed_s(account: Account, sample: cmd.Sample, at: int) -> int:
     """How long the meter has been counting since the record: by the boot's own clock where that goes back so far.
 
-    Else by the wall. Where that was set back nobody knows: then physics is asked for a month, unless the
+    Else by the wall. Where that was set back nobody knows: then physics is asked for a day, unless the
     line, which knows the reading before, says that this one leaps.
     """
     since = account.recorded_clock
@@ -64,6 +66,15 @@ def _elapsed_s(account: Account, sample: cmd.Sample, at: int) -> int:
     if at > account.recorded.at:
         return at - account.recorded.at
     return 0 if sample.confirmed else ELAPSED_UNKNOWN_S
+
+
+def _stays_so(account: Account, sample: cmd.Sample, at: int) -> bool:
+    """Whether the sample before cannot be believed either: after a start the line has nothing to compare with."""
+    before = sample.before
+    if before is None:
+        return False
+    earlier = replace(sample, at=before.at, register_wh=before.register_wh, before=None)
+    return _delta(account, earlier, at).energy_wh is None
 
 
 def _delta(account: Account, sample: cmd.Sample, at: int) -> RegisterDelta:

@@ -477,8 +477,35 @@ def test_where_nobody_knows_how_long_a_leap_the_line_confirms_is_held(site: Any,
     site.boot_id, site.quality = "boot-2", ClockQuality.FLOOR
     site.round(start - 86_400, 500_000, confirmed=True)
     assert site.state.accounts["A01"].hold is not None
-    site.round(start - 86_400 + 60, 500_000)  # the line has seen nothing odd: the outage may have been long
-    assert site.state.accounts["A01"].recorded.register_wh == 500_000
+    site.round(start - 86_400 + 60, 400_000)  # the line has seen nothing odd: a day of it is possible
+    assert site.state.accounts["A01"].recorded.register_wh == 400_000
+
+
+def test_more_than_a_day_can_hold_waits_until_time_is_known_and_is_then_charged_whole(site: Any, at: Any) -> None:
+    start = at("2024-04-10T12:00")
+    site.open(start, 1000, 10_000 * NANO)
+    site.boot_id, site.quality = "boot-2", ClockQuality.UNSET
+    site.round(at("1970-01-02T00:00"), 2_000_000)
+    account = site.state.accounts["A01"]
+    assert (account.recorded.register_wh, account.hold) == (1000, None)
+    site.quality = ClockQuality.NTP
+    site.round(at("2024-04-20T12:00"), 2_000_000)
+    assert site.state.accounts["A01"].recorded.register_wh == 2_000_000
+
+
+def test_a_leap_found_at_a_start_that_stays_is_held_and_told(site: Any, at: Any) -> None:
+    """The line has nothing to compare its first reading with: two in a row that physics refuses are enough."""
+    start = at("2024-04-10T12:00")
+    site.open(start, 1000, 100 * NANO)
+    site.boot_id = "boot-2"
+    leap = Register(UnixSeconds(start + 3600), WattHours(3_000_000))
+    site.round(start + 3600, 3_000_000)
+    assert site.state.accounts["A01"].hold is None
+    site.round(start + 3700, 3_000_010, before=leap)
+    assert site.state.accounts["A01"].hold.reason == "register_jump"
+    site.round(start + 3800, 1500)
+    account = site.state.accounts["A01"]
+    assert (account.hold, account.recorded.register_wh) == (None, 1500)
 
 
 def test_a_changed_account_is_what_replace_makes(site: Any, at: Any) -> None:
