@@ -167,9 +167,9 @@ def add_kernel_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     fuzz.add_argument("--seconds", type=int, default=60, metavar="N", help="how long (60)")
     bench = add(
-        "bench", run_bench, "compare the kernel with other ways to do the same", "python3 build.py bench tariff"
+        "bench", run_bench, "compare the kernel, or the line master, with others", "python3 build.py bench bus --quick"
     )
-    bench.add_argument("what", choices=["tariff"], help="what to measure")
+    bench.add_argument("what", choices=["tariff", "bus"], help="what to measure")
     bench.add_argument("--quick", action="store_true", help="few rounds: a first look, in half a minute")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -226,26 +226,71 @@ def run_fuzz(options: argparse.Namespace) -> int:
     return 0 if done.returncode == 0 else 1
 
 
-BENCH_PEERS = ("nrel-pysam==7.1.1.post1", "numpy==2.4.6", "ratebook==0.1.0")  # the last needs Python 3.12
+BENCH_PEERS = {
+    "tariff": ("nrel-pysam==7.1.1.post1", "numpy==2.4.6", "ratebook==0.1.0"),  # the last needs Python 3.12
+    "bus": ("minimalmodbus==2.1.1",),  # pymodbus is a dependency already; libmodbus comes from Debian
+}
+LIBMODBUS_PACKAGE = "libmodbus5"
 
 
 def run_bench(options: argparse.Namespace) -> int:
-    """`build.py bench tariff`: in an environment of its own, with the peers it compares with."""
+    """`build.py bench tariff|bus`: in an environment of its own, with the peers it compares with."""
     environment = Environment(ROOT / ".venv-bench", newest_python())
     environment.prepare(())
-    for peer in BENCH_PEERS:
+    for peer in BENCH_PEERS[options.what]:
         try:
             run_step(f"Installing {peer}", environment.pip(peer), environment.log(peer.partition("=")[0]))
         except StepFailed as failed:
             say(f"{failed}\n{peer} is not compared.")
+    prepared = {"tariff": prepare_tariff_bench, "bus": prepare_bus_bench}[options.what](environment)
+    flags = [flag for flag in ("--quick", "--json") if flag in options.given]
+    command = [str(environment.program("python")), *prepared, *flags]
+    return subprocess.run(command, cwd=ROOT, env=clean_environment(os.environ), check=False).returncode
+
+
+def prepare_tariff_bench(environment: Environment) -> list[str]:
+    """Compiles what it compares with. Returns what Python is given to run."""
     library = environment.folder / "plain_loop.so"
     source = str(ROOT / "native/bench/plain_loop.c")
     compiling = ["gcc", "-std=c11", "-O3", "-shared", "-fPIC", source, "-o", str(library)]
     run_step("Compiling the plain loop", compiling, environment.log("plain_loop"))
-    script = str(ROOT / "native/bench/bench_tariff.py")
-    flags = [flag for flag in ("--quick", "--json") if flag in options.given]
-    command = [str(environment.program("python")), script, "--loop", str(library), *flags]
-    return subprocess.run(command, cwd=ROOT, env=clean_environment(os.environ), check=False).returncode
+    return [str(ROOT / "native/bench/bench_tariff.py"), "--loop", str(library)]
+
+
+def prepare_bus_bench(environment: Environment) -> list[str]:
+    """Compiles the paced line and looks for libmodbus. Returns what Python is given to run."""
+    program = environment.folder / "paced_line"
+    source = str(ROOT / "hw/sim/bench_bus/paced_line.c")
+    run_step(
+        "Compiling the paced line", ["gcc", "-std=gnu11", "-O2", source, "-o", str(program)], environment.log("line")
+    )
+    library = find_libmodbus(environment)
+    found = ["--libmodbus", str(library)] if library else []
+    return ["-m", "hw.sim.bench_bus", "--line", str(program), *found]
+
+
+def find_libmodbus(environment: Environment) -> Path | None:
+    """libmodbus.so.5: the system's, or unpacked from Debian's package beside the environment, installed nowhere."""
+    folder = environment.folder / "libmodbus"
+    places = [folder, Path("/usr/lib"), Path("/usr/local/lib")]
+    if found := first_file(places, "libmodbus.so.5"):
+        return found
+    folder.mkdir(exist_ok=True)
+    package = LIBMODBUS_PACKAGE
+    try:
+        run_step(
+            f"Fetching {package}",
+            ["sh", "-c", f'cd "$0" && apt-get download {package} && dpkg-deb -x {package}_*.deb .', str(folder)],
+            environment.log("libmodbus"),
+        )
+    except StepFailed as failed:
+        say(f"{failed}\nlibmodbus is not compared.")
+    return first_file([folder], "libmodbus.so.5")
+
+
+def first_file(folders: Sequence[Path], name: str) -> Path | None:
+    """The first file of that name below one of the folders."""
+    return next((path for folder in folders if folder.is_dir() for path in sorted(folder.rglob(name))), None)
 
 
 def newest_python() -> Path:

@@ -49,6 +49,7 @@ class Device:
         self._framing = framing
         self._limits = _strictest(models)
         self._points = _points_read(meter) if meter else {}
+        self._money_item = self._find_money_item()
         self._map = BlockMap(self._items(), self._limits, cost)
         self._requests: dict[tuple[int, int, int], Request] = {}
         self._refused_confirmations: set[tuple[int, int]] = set()
@@ -98,17 +99,17 @@ class Device:
             if outcome.reason in EXCEPTIONS_OF_A_HOLE:
                 blocks_before = self._map.blocks
                 self._map.refuse(block, self._kept())
-                seen |= _names(block) if self._map.blocks == blocks_before else set()
+                seen |= block.names if self._map.blocks == blocks_before else set()
                 continue
             if outcome.reason is not None and not outcome.reason.startswith(_EXCEPTION):
                 break
-            seen |= _names(block)
+            seen |= block.names
             if outcome.reason is not None:
                 continue
             answered = clock.read()
             self._take_values(block, outcome, values)
             self._take_relays(block, outcome, answered, on_relay)
-            if self._money_item() in block.items:
+            if self._money_item is not None and self._money_item.name in block.names:
                 money = yield from self._judge_money(block, outcome, asked_ms, answered, clock)
         if money is not None:
             on_sample(
@@ -162,7 +163,7 @@ class Device:
     def _confirm(
         self, first: ReadBlock, clock: Clock
     ) -> Generator[Ask, Outcome, tuple[RegisterReading, ClockReading] | None]:
-        item = self._money_item()
+        item = self._money_item
         assert item is not None
         for block in confirming_blocks(item, first, self._limits):
             if (block.address, block.count) in self._refused_confirmations and block != first:
@@ -182,7 +183,7 @@ class Device:
     def _register_reading(
         self, block: ReadBlock, outcome: Outcome, asked_ms: int, answered: ClockReading
     ) -> RegisterReading | None:
-        item = self._money_item()
+        item = self._money_item
         assert item is not None
         point, words = self._points[item.name], _words_of(item, block, outcome)
         try:
@@ -202,12 +203,14 @@ class Device:
             try:
                 values[item.name] = point.decode(_words_of(item, block, outcome))
             except ValueRefused as refusal:
-                if item != self._money_item():  # the money register's refusal is booked where it is judged
+                if item != self._money_item:  # the money register's refusal is booked where it is judged
                     self.errors[refusal.reason] += 1
 
     def _take_relays(
         self, block: ReadBlock, outcome: Outcome, answered: ClockReading, on_relay: Callable[[RelayState], None]
     ) -> None:
+        if not self.relays:
+            return
         for item in block.items:
             if not item.name.startswith(_RELAY_ITEM):
                 continue
@@ -220,9 +223,11 @@ class Device:
 
     def _next_block(self, seen: set[str]) -> ReadBlock | None:
         """The money register's block first: its answer proves that the device is there, and stamps the sample."""
-        unread = [block for block in self._map.blocks if not _names(block) <= seen]
-        money = self._money_item()
-        return min(unread, key=lambda block: money not in block.items, default=None)
+        unread = [block for block in self._map.blocks if not block.names <= seen]
+        if len(unread) < 2 or self._money_item is None:
+            return unread[0] if unread else None
+        money = self._money_item.name
+        return min(unread, key=lambda block: money not in block.names)
 
     def _items(self) -> list[ReadItem]:
         return [
@@ -230,7 +235,7 @@ class Device:
             *(self._relay_item(relay) for relay in self.relays.values()),
         ]
 
-    def _money_item(self) -> ReadItem | None:
+    def _find_money_item(self) -> ReadItem | None:
         if self.meter is None or self.meter.model.money_point is None:
             return None
         return _point_item(self._points[self.meter.model.money_point])
@@ -242,7 +247,7 @@ class Device:
 
     def _kept(self) -> frozenset[str]:
         """Items that are asked for again whatever the device says: supply and money are never given up."""
-        money = self._money_item()
+        money = self._money_item
         relays = {_RELAY_ITEM + relay_id for relay_id in self.relays}
         return frozenset(relays | ({money.name} if money else set()))
 
@@ -293,10 +298,6 @@ def _strictest(models: Sequence[MeterModel]) -> ReadLimits:
         max_read_registers=min(model.link.max_read_registers for model in models),
         even_register_reads_only=any(model.link.even_register_reads_only for model in models),
     )
-
-
-def _names(block: ReadBlock) -> set[str]:
-    return {item.name for item in block.items}
 
 
 def _words_of(item: ReadItem, block: ReadBlock, outcome: Outcome) -> tuple[int, ...]:

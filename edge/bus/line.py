@@ -119,7 +119,7 @@ class LineMaster:
             return OutputResult(True, closed, None)
         result: asyncio.Future[OutputResult] = self._loop.create_future()
         self._work.command(Command(device, device.relays[relay_id], closed, partial(_settle, result)))
-        self._talker.talk()
+        self._talker.talk_first()
         return await result
 
     def request_reading(self, meter_id: str) -> None:

@@ -7,7 +7,7 @@ once a device answers exception 2 or 3 there (05 and 06, busy, are not holes).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 _COILS_PER_READ_MAX: Final = 2_000  # Modbus V1.1b3, 6.1
@@ -40,6 +40,10 @@ class ReadBlock:
     address: int
     count: int
     items: tuple[ReadItem, ...]
+    names: frozenset[str] = field(init=False, compare=False, repr=False)  # of the items: asked for at every visit
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", frozenset(item.name for item in self.items))
 
 
 @dataclass(frozen=True, slots=True)

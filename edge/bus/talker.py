@@ -81,6 +81,16 @@ class Talker:
         deadline = self._transaction.get_timer()
         self._set_timer(self._source.due_at() if deadline is None else deadline)
 
+    def talk_first(self) -> None:
+        """Like `talk`, for what cannot wait: it goes before a request that only waits for its gap."""
+        if self._port is not None and self._ask is not None and self._transaction.state is State.GAP:
+            now = self._loop.time()
+            ask = self._source.next_ask(now)
+            if ask is not None and ask is not self._ask:
+                self._ask = ask
+                self._transaction.exchange(ask.request, now, ask.gap_s)
+        self.talk()
+
     def _on_bytes(self, transaction: Transaction, data: bytes) -> None:
         if transaction is not self._transaction or self._port is None:
             return  # the last words of a port that is closed

@@ -30,6 +30,8 @@ class State(Enum):
     RECEIVING = "receiving"  # a part came
     DRAINING = "draining"  # something went wrong: listen until the line is silent
 
+    __hash__ = object.__hash__  # Enum's own hashes the name, in Python, at every look into the table
+
 
 class Trigger(Enum):
     """What can happen to it."""
@@ -46,6 +48,8 @@ class Trigger(Enum):
     SILENT = "silent"
     SILENT_UNSENT = "silent_unsent"  # silent, and a request that was never sent is waiting
     NEVER_SILENT = "never_silent"
+
+    __hash__ = object.__hash__
 
 
 # A missing row cannot happen; a test walks every pair.
@@ -155,6 +159,12 @@ class Transaction:
         else:
             self._move(Trigger.SUBMITTED)
             self._wait_for_gap(now)
+
+    def exchange(self, request: Request, now: float, gap_s: float = 0.0) -> None:
+        """Takes another request in place of the one that still waits for its gap."""
+        assert self.state is State.GAP
+        self._request, self._gap_s = request, max(gap_s, self._timing.gap_s)
+        self._wait_for_gap(now)
 
     def outgoing(self) -> bytes:
         """What must be written to the port now; empty most of the time."""

@@ -120,13 +120,21 @@
 		&& (a->cycle_start_at[n] == -9223372036854775807 - 1
 		    || -100000000000 <= a->cycle_start_at[n] <= 100000000000);
 
+	logic integer span_start{L}(struct tariff_tables *t, integer g) =
+		t->segment_start_at[t->tariff_first_segment[g]];
+
+	logic integer span_end{L}(struct tariff_tables *t, integer g) =
+		t->segment_start_at[t->tariff_first_segment[g + 1] - 1];
+
 	predicate interval_good{L}(struct tariff_tables *t, struct tariff_accounts *a, integer g, integer i) =
 		a->interval_start_at[i] <= a->interval_end_at[i]
 		&& a->interval_end_at[i] - a->interval_start_at[i] <= 90000000
-		&& t->segment_start_at[t->tariff_first_segment[g]] <= a->interval_start_at[i]
-		&& t->segment_start_at[t->tariff_first_segment[g]] < a->interval_end_at[i]
-		&& a->interval_end_at[i] <= t->segment_start_at[t->tariff_first_segment[g + 1] - 1]
+		&& span_start(t, g) <= a->interval_start_at[i] && span_start(t, g) < a->interval_end_at[i]
+		&& a->interval_end_at[i] <= span_end(t, g)
 		&& 0 <= a->interval_energy_wh[i] <= t->tariff_energy_wh_max[g];
+
+	predicate follows{L}(struct tariff_accounts *a, integer i) =
+		a->interval_end_at[i - 1] <= a->interval_start_at[i];
 
 	predicate parts_good{L}(struct tariff_tables *t, integer segment, integer last,
 	    integer start_at, integer end_at) =
@@ -139,11 +147,34 @@
 	predicate intervals_good{L}(struct tariff_tables *t, struct tariff_accounts *a, integer g, integer first,
 				    integer end) =
 		(\forall integer i; first <= i < end ==> interval_good(t, a, g, i))
-		&& (\forall integer i; first < i < end ==> a->interval_end_at[i - 1] <= a->interval_start_at[i]);
+		&& (\forall integer i; first < i < end ==> follows(a, i));
 
-	predicate account_good{L}(struct tariff_tables *t, struct tariff_accounts *a, integer n) =
+	predicate within{L}(int64_t *wh, integer count, integer top_wh) =
+		\forall integer k; 0 <= k < count ==> 0 <= wh[k] <= top_wh;
+
+	logic integer cells_of{L}(struct tariff_tables *t, integer g) =
+		t->period_first_cell[t->tariff_first_period[g + 1]] - t->period_first_cell[t->tariff_first_period[g]];
+
+	axiomatic rests {
+	logic integer wh_rest{L}(int64_t *wh, integer i, integer end) =
+		i >= end ? 0 : wh[i] + wh_rest(wh, i + 1, end) <= 0 ? 0 : wh[i] + wh_rest(wh, i + 1, end);
+
+	lemma rest_sign{L}: \forall int64_t *wh, integer i, end; 0 <= wh_rest(wh, i, end);
+
+	lemma rest_step{L}: \forall int64_t *wh, integer i, end;
+		i < end && 0 <= wh[i] ==> wh_rest(wh, i, end) == wh[i] + wh_rest(wh, i + 1, end);
+	}
+
+	predicate energy_good{L}(struct tariff_tables *t, struct tariff_accounts *a, integer n, integer g) =
+		\let rest_wh = wh_rest(a->interval_energy_wh, a->first_interval[n], a->first_interval[n + 1]);
+		0 <= rest_wh <= t->tariff_energy_wh_max[g]
+		&& within(a->energy_wh + n * a->position_stride, t->tariff_position_count[g],
+			  t->tariff_energy_wh_max[g] - rest_wh);
+
+	predicate account_good{L}(struct tariff_tables *t, struct tariff_accounts *a, integer n, integer cell_stride) =
 		position_good(t, a, n)
-		&& intervals_good(t, a, a->tariff[n], a->first_interval[n], a->first_interval[n + 1]);
+		&& intervals_good(t, a, a->tariff[n], a->first_interval[n], a->first_interval[n + 1])
+		&& energy_good(t, a, n, a->tariff[n]) && cells_of(t, a->tariff[n]) <= cell_stride;
 */
 
 /* --- checks: no function of this part writes anything --------------------------------------- */
@@ -321,7 +352,7 @@ tariff_check_tables(const struct tariff_tables *t)
 	requires \valid_read(energy_wh + (0 .. count - 1));
 	assigns \nothing;
 	ensures -1 <= \result <= most_wh;
-	ensures \result >= 0 ==> \forall integer k; 0 <= k < count ==> 0 <= energy_wh[k] <= most_wh - \result;
+	ensures \result >= 0 ==> within(energy_wh, count, most_wh - \result);
 */
 static int64_t
 energy_left(const int64_t *energy_wh, int64_t count, int64_t most_wh)
@@ -361,17 +392,32 @@ position_is_good(const struct tariff_tables *t, const struct tariff_accounts *a,
 	       || (cycle_start_at >= -TARIFF_AT_MAX && cycle_start_at <= TARIFF_AT_MAX);
 }
 
+/* The lemma that takes the first interval off the energy that is left. */
+/*@ ghost
+	/@
+		requires 0 <= i < end <= 2147483647 && 0 <= wh[i];
+		assigns \nothing;
+		ensures 0 <= wh_rest(wh, i + 1, end) && wh_rest(wh, i, end) == wh[i] + wh_rest(wh, i + 1, end);
+	@/
+	static void take(const int64_t *wh, int64_t i, int64_t end)
+	{
+	}
+*/
+
 /*@
 	requires readable(t) && accounts_readable(a) && tariff_good(t, tariff);
 	requires 0 <= first <= end <= a->first_interval[a->account_count] < 2147483647;
 	requires 0 <= left_wh <= t->tariff_energy_wh_max[tariff];
 	assigns \nothing;
 	ensures \result == TARIFF_OK ==> intervals_good(t, a, tariff, first, end);
+	ensures \result == TARIFF_OK ==> 0 <= wh_rest(a->interval_energy_wh, first, end) <= left_wh;
 */
 static enum tariff_result
 check_intervals(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t tariff, int64_t first,
 		int64_t end, int64_t left_wh)
 {
+	/*@ assert 0 <= tariff < 9223372036854775807; */
+	/*@ assert (int64_t)(tariff + 1) == tariff + 1; */
 	/*@ assert segments_good(t, t->tariff_first_segment[tariff], t->tariff_first_segment[tariff + 1],
 				 t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
 	/*@ assert 0 <= t->tariff_first_segment[tariff] < t->tariff_first_segment[tariff + 1] - 1 < t->segment_count; */
@@ -389,10 +435,11 @@ check_intervals(const struct tariff_tables *t, const struct tariff_accounts *a, 
 	/*@
 		loop invariant first <= i <= end;
 		loop invariant 0 <= left_wh <= \at(left_wh, Pre);
+		loop invariant wh_rest(a->interval_energy_wh, first, end)
+			== \at(left_wh, Pre) - left_wh + wh_rest(a->interval_energy_wh, i, end);
 		loop invariant i > first ==> last_end_at == a->interval_end_at[i - 1];
 		loop invariant \forall integer k; first <= k < i ==> interval_good(t, a, tariff, k);
-		loop invariant \forall integer k; first < k < i ==>
-			a->interval_end_at[k - 1] <= a->interval_start_at[k];
+		loop invariant \forall integer k; first < k < i ==> follows(a, k);
 		loop assigns i, left_wh, last_end_at;
 		loop variant end - i;
 	*/
@@ -410,6 +457,8 @@ check_intervals(const struct tariff_tables *t, const struct tariff_accounts *a, 
 		if (energy_wh < 0 || energy_wh > left_wh)
 			return TARIFF_BAD_ENERGY;
 		left_wh -= energy_wh;
+		/*@ ghost take(a->interval_energy_wh, i, end); */
+		/*@ assert i > first ==> follows(a, i); */
 		last_end_at = end_at;
 	}
 	return TARIFF_OK;
@@ -476,9 +525,7 @@ cells_of(const struct tariff_tables *t, int64_t tariff)
 	requires runs_good(a->first_interval, a->account_count, a->first_interval[a->account_count], 0);
 	requires a->first_interval[a->account_count] < 2147483647;
 	assigns \nothing;
-	ensures \result == TARIFF_OK ==> position_good(t, a, account);
-	ensures \result == TARIFF_OK ==> intervals_good(t, a, a->tariff[account], a->first_interval[account],
-							a->first_interval[account + 1]);
+	ensures \result == TARIFF_OK ==> account_good(t, a, account, cell_stride);
 */
 static enum tariff_result
 check_account(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t account, int64_t cell_stride)
@@ -494,6 +541,8 @@ check_account(const struct tariff_tables *t, const struct tariff_accounts *a, in
 		return TARIFF_BAD_ACCOUNT;
 	if (cells_of(t, tariff) > cell_stride)
 		return TARIFF_BAD_ACCOUNT;
+	/*@ assert within(a->energy_wh + account * a->position_stride, t->tariff_position_count[tariff],
+			  t->tariff_energy_wh_max[tariff] - left_wh); */
 	return check_intervals(t, a, tariff, a->first_interval[account], a->first_interval[account + 1], left_wh);
 }
 
@@ -503,7 +552,10 @@ check_account(const struct tariff_tables *t, const struct tariff_accounts *a, in
 	assigns \nothing;
 	ensures \result == TARIFF_OK ==> 0 <= a->account_count < 2147483647 && 1 <= a->position_stride <= 1048576
 		&& (details != \null ==> 1 <= details->cell_stride <= 1048576)
-		&& (\forall integer k; 0 <= k < a->account_count ==> account_good(t, a, k));
+		&& a->first_interval[a->account_count] < 2147483647
+		&& runs_good(a->first_interval, a->account_count, a->first_interval[a->account_count], 0)
+		&& (\forall integer k; 0 <= k < a->account_count
+			==> account_good(t, a, k, details != \null ? details->cell_stride : 9223372036854775807));
 */
 static enum tariff_result
 check_accounts(const struct tariff_tables *t, const struct tariff_accounts *a, const struct tariff_details *details)
@@ -522,7 +574,7 @@ check_accounts(const struct tariff_tables *t, const struct tariff_accounts *a, c
 	int64_t cell_stride = details != NULL ? details->cell_stride : INT64_MAX;
 	/*@
 		loop invariant 0 <= n <= a->account_count;
-		loop invariant \forall integer k; 0 <= k < n ==> account_good(t, a, k);
+		loop invariant \forall integer k; 0 <= k < n ==> account_good(t, a, k, cell_stride);
 		loop assigns n;
 		loop variant a->account_count - n;
 	*/
@@ -530,7 +582,7 @@ check_accounts(const struct tariff_tables *t, const struct tariff_accounts *a, c
 		enum tariff_result result = check_account(t, a, n, cell_stride);
 		if (result != TARIFF_OK)
 			return result;
-		/*@ assert account_good(t, a, n); */
+		/*@ assert account_good(t, a, n, cell_stride); */
 	}
 	return TARIFF_OK;
 }
@@ -639,6 +691,18 @@ first_second(int64_t start_at, int64_t end_at)
 	return start_at < end_at ? start_at : end_at - 1;
 }
 
+/* The lemma that one number of an array which may be read may be read. */
+/*@ ghost
+	/@
+		requires 0 <= i < count && \valid_read(numbers + (0 .. count - 1));
+		assigns \nothing;
+		ensures \valid_read(numbers + i);
+	@/
+	static void one_of(const int64_t *numbers, int64_t i, int64_t count)
+	{
+	}
+*/
+
 /* The segment that holds an instant of the span: the last one that does not start after it. */
 /*@
 	requires readable(t) && t->segment_count < 2147483647 && tariff_good(t, tariff);
@@ -651,6 +715,8 @@ first_second(int64_t start_at, int64_t end_at)
 static int64_t
 find_segment(const struct tariff_tables *t, int64_t tariff, int64_t at)
 {
+	/*@ assert 0 <= tariff < 9223372036854775807; */
+	/*@ assert (int64_t)(tariff + 1) == tariff + 1; */
 	/*@ assert segments_good(t, t->tariff_first_segment[tariff], t->tariff_first_segment[tariff + 1],
 				 t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
 	/*@ assert 0 <= t->tariff_first_segment[tariff] < t->tariff_first_segment[tariff + 1] - 1 < t->segment_count; */
@@ -668,7 +734,7 @@ find_segment(const struct tariff_tables *t, int64_t tariff, int64_t at)
 		int64_t middle = low + (high - low) / 2;
 		/*@ assert low < middle < high; */
 		/*@ assert 0 <= middle <= t->segment_count - 1; */
-		/*@ assert \valid_read(t->segment_start_at + middle); */
+		/*@ ghost one_of(t->segment_start_at, middle, t->segment_count); */
 		if (t->segment_start_at[middle] <= at)
 			low = middle;
 		else
@@ -716,14 +782,8 @@ set_to_zero(int64_t *energy_wh, int64_t count)
 	predicate starts_over(integer cycle_start_at, integer next_start_at) =
 		cycle_start_at != -9223372036854775807 - 1 && cycle_start_at < next_start_at;
 
-	predicate within{L}(int64_t *wh, integer count, integer top_wh) =
-		\forall integer k; 0 <= k < count ==> 0 <= wh[k] <= top_wh;
-
 	predicate in_span{L}(struct tariff_tables *t, integer g, integer segment) =
 		t->tariff_first_segment[g] <= segment < t->tariff_first_segment[g + 1] - 1;
-
-	logic integer cells_of{L}(struct tariff_tables *t, integer g) =
-		t->period_first_cell[t->tariff_first_period[g + 1]] - t->period_first_cell[t->tariff_first_period[g]];
 
 	logic integer position_of{L}(struct tariff_tables *t, integer segment) =
 		t->period_position[t->segment_period[segment]];
@@ -782,6 +842,9 @@ set_to_zero(int64_t *energy_wh, int64_t count)
 		only{L1, L2}(p, n, q, m) && clear{L1}(t, p, n) && clear{L1}(t, q, m) && same_pointers{L1, L2}(t)
 		==> tables_same{L1, L2}(t);
 
+	lemma clear_kept{L1, L2}: \forall struct tariff_tables *t, int64_t *p, integer n;
+		tables_same{L1, L2}(t) && clear{L1}(t, p, n) ==> clear{L2}(t, p, n);
+
 	lemma cells_kept{L1, L2}: \forall struct tariff_tables *t, integer first, end, most;
 		tables_same{L1, L2}(t) && cells_good{L1}(t, first, end, most) ==> cells_good{L2}(t, first, end, most);
 
@@ -805,9 +868,75 @@ set_to_zero(int64_t *energy_wh, int64_t count)
 
 	lemma tariff_kept{L1, L2}: \forall struct tariff_tables *t, integer g;
 		tables_same{L1, L2}(t) && counts_good{L1}(t) && tariff_good{L1}(t, g) ==> tariff_good{L2}(t, g);
+
+	lemma cells_of_kept{L1, L2}: \forall struct tariff_tables *t, integer g;
+		tables_same{L1, L2}(t) && tariff_good{L1}(t, g) ==> cells_of{L1}(t, g) == cells_of{L2}(t, g);
 	}
 
 	logic integer start_of{L}(struct tariff_tables *t, integer segment) = t->segment_start_at[segment];
+
+	logic integer end_of{L}(struct tariff_accounts *a, integer i) = a->interval_end_at[i];
+
+	predicate span_good{L}(struct tariff_tables *t, integer g) = 0 <= g < t->tariff_count
+		&& 0 <= t->tariff_first_segment[g] < t->tariff_first_segment[g + 1] - 1 < t->segment_count;
+
+	predicate starts_in{L}(struct tariff_tables *t, struct tariff_accounts *a, integer segment, integer i) =
+		t->segment_start_at[segment] < a->interval_end_at[i]
+		&& (a->interval_start_at[i] < a->interval_end_at[i]
+		    ==> t->segment_start_at[segment] <= a->interval_start_at[i]);
+
+	predicate accounts_clear{L}(struct tariff_accounts *a, int64_t *p, integer n) = \separated(p + (0 .. n - 1), a)
+		&& \separated(p + (0 .. n - 1), a->tariff + (0 .. a->account_count - 1))
+		&& \separated(p + (0 .. n - 1), a->first_interval + (0 .. a->account_count))
+		&& \separated(p + (0 .. n - 1), a->energy_wh + (0 .. a->account_count * a->position_stride - 1))
+		&& \separated(p + (0 .. n - 1), a->cycle_start_at + (0 .. a->account_count - 1))
+		&& \separated(p + (0 .. n - 1), a->interval_start_at + (0 .. a->first_interval[a->account_count] - 1))
+		&& \separated(p + (0 .. n - 1), a->interval_end_at + (0 .. a->first_interval[a->account_count] - 1))
+		&& \separated(p + (0 .. n - 1), a->interval_energy_wh + (0 .. a->first_interval[a->account_count] - 1));
+
+	axiomatic kept_accounts {
+	predicate account_pointers{L1, L2}(struct tariff_accounts *a) =
+		\at(a->tariff, L1) == \at(a->tariff, L2)
+		&& \at(a->first_interval, L1) == \at(a->first_interval, L2)
+		&& \at(a->energy_wh, L1) == \at(a->energy_wh, L2)
+		&& \at(a->cycle_start_at, L1) == \at(a->cycle_start_at, L2)
+		&& \at(a->interval_start_at, L1) == \at(a->interval_start_at, L2)
+		&& \at(a->interval_end_at, L1) == \at(a->interval_end_at, L2)
+		&& \at(a->interval_energy_wh, L1) == \at(a->interval_energy_wh, L2);
+
+	predicate accounts_same{L1, L2}(struct tariff_accounts *a) = account_pointers{L1, L2}(a)
+		&& \at(a->account_count, L1) == \at(a->account_count, L2)
+		&& \at(a->position_stride, L1) == \at(a->position_stride, L2)
+		&& \at(a->first_interval[a->account_count], L1) == \at(a->first_interval[a->account_count], L2)
+		&& same{L1, L2}(\at(a->tariff, L1), \at(a->account_count, L1))
+		&& same{L1, L2}(\at(a->first_interval, L1), \at(a->account_count, L1) + 1)
+		&& same{L1, L2}(\at(a->energy_wh, L1), \at(a->account_count * a->position_stride, L1))
+		&& same{L1, L2}(\at(a->cycle_start_at, L1), \at(a->account_count, L1))
+		&& same{L1, L2}(\at(a->interval_start_at, L1), \at(a->first_interval[a->account_count], L1))
+		&& same{L1, L2}(\at(a->interval_end_at, L1), \at(a->first_interval[a->account_count], L1))
+		&& same{L1, L2}(\at(a->interval_energy_wh, L1), \at(a->first_interval[a->account_count], L1));
+
+	lemma accounts_kept{L1, L2}: \forall struct tariff_accounts *a, int64_t *p, *q, integer n, m;
+		only{L1, L2}(p, n, q, m) && accounts_clear{L1}(a, p, n) && accounts_clear{L1}(a, q, m)
+		&& account_pointers{L1, L2}(a) && 0 <= \at(a->account_count, L1)
+		==> accounts_same{L1, L2}(a);
+
+	lemma span_start_kept{L1, L2}: \forall struct tariff_tables *t, integer g;
+		tables_same{L1, L2}(t) && span_good{L1}(t, g) ==> span_start{L1}(t, g) == span_start{L2}(t, g);
+
+	lemma span_end_kept{L1, L2}: \forall struct tariff_tables *t, integer g;
+		tables_same{L1, L2}(t) && span_good{L1}(t, g) ==> span_end{L1}(t, g) == span_end{L2}(t, g);
+
+	lemma most_kept{L1, L2}: \forall struct tariff_tables *t, integer g;
+		tables_same{L1, L2}(t) && span_good{L1}(t, g)
+		==> \at(t->tariff_energy_wh_max[g], L1) == \at(t->tariff_energy_wh_max[g], L2);
+
+	lemma interval_kept{L1, L2}: \forall struct tariff_tables *t, struct tariff_accounts *a, integer g, i;
+		accounts_same{L1, L2}(a) && 0 <= i < \at(a->first_interval[a->account_count], L1)
+		&& span_start{L1}(t, g) == span_start{L2}(t, g) && span_end{L1}(t, g) == span_end{L2}(t, g)
+		&& \at(t->tariff_energy_wh_max[g], L1) == \at(t->tariff_energy_wh_max[g], L2)
+		&& interval_good{L1}(t, a, g, i) ==> interval_good{L2}(t, a, g, i);
+	}
 
 	logic integer part_cost{L}(struct tariff_tables *t, integer segment, integer position_wh, integer part_wh) =
 		cost(t->cell_limit_wh, t->cell_price_micro_per_kwh, t->period_first_cell[t->segment_period[segment]],
@@ -945,6 +1074,8 @@ rate_part(const struct tariff_tables *t, int64_t tariff, int64_t segment, int64_
 	/*@ assert periods_good(t, first, end, t->tariff_position_count[tariff], most_wh); */
 	/*@ assert segment_good(t, segment, first, end); */
 	int64_t period = t->segment_period[segment];
+	/*@ assert period_good(t, first, first, end, t->tariff_position_count[tariff], most_wh); */
+	/*@ assert period_good(t, period, first, end, t->tariff_position_count[tariff], most_wh); */
 	int64_t cell = t->period_first_cell[period];
 	int64_t position = t->period_position[period];
 	int over = starts_over(cycle_start_at, t->segment_cycle_start_at[segment]);
@@ -969,7 +1100,9 @@ rate_part(const struct tariff_tables *t, int64_t tariff, int64_t segment, int64_
 	if (over)
 		set_to_zero(energy_wh, positions);
 	/*@ assert within(energy_wh, positions, top_wh); */
+	/*@ assert within(cell_energy_wh, cells, noted_wh + part_wh); */
 	energy_wh[position] = before_wh + part_wh;
+	/*@ assert within(cell_energy_wh, cells, noted_wh + part_wh); */
 	return amount_nano;
 }
 
@@ -1169,7 +1302,13 @@ rate_shared(const struct tariff_tables *t, int64_t tariff, int64_t segment, int6
 		/*@ assert positions == t->tariff_position_count[tariff]; */
 		/*@ assert 0 <= segment + 1 < t->segment_count; */
 		/*@ assert same{Pre, Here}(t->segment_start_at, t->segment_count); */
-		/*@ assert start_of{Here}(t, segment + 1) == start_of{Pre}(t, segment + 1); */
+		/*@ ghost int64_t next_at = t->segment_start_at[segment + 1]; */
+		/*@ assert next_at == start_of{Pre}(t, segment + 1); */
+		/*@ assert segment + 1 == last ==> end_at <= next_at; */
+		/*@ assert clear(t, energy_wh, positions) && clear(t, cell_energy_wh, cells); */
+		/*@ assert cells_of{Pre}(t, tariff) == cells_of{Here}(t, tariff); */
+		/*@ assert places_good(t, tariff, energy_wh, cell_energy_wh, cells); */
+		/*@ assert price_most == price_max(t->tariff_energy_wh_max[tariff]); */
 		int64_t seconds = seconds_in(t, segment, at, end_at);
 		int64_t share_wh = share_of(shared_wh, seconds, end_at - start_at);
 		int64_t remainder = remainder_of(shared_wh, seconds, end_at - start_at);
@@ -1180,11 +1319,13 @@ rate_shared(const struct tariff_tables *t, int64_t tariff, int64_t segment, int6
 			equals--;
 		}
 		at += seconds;
-		/*@ assert at < end_at ==> at == start_of{Pre}(t, segment + 1) && segment + 1 < last; */
+		/*@ assert at < end_at ==> at == next_at; */
+		/*@ assert at < end_at ==> segment + 1 < last; */
 		/*@ assert at < end_at ==> parts_good{Pre}(t, segment + 1, last, at, end_at); */
 		if (at == end_at || share_wh > rest_wh)
 			share_wh = rest_wh;
 		/*@ ghost int64_t part_nano = split(price_most, share_wh, rest_wh, rest_nano); */
+		/*@ assert part_nano == price_max(t->tariff_energy_wh_max[tariff]) * share_wh; */
 		int64_t cost_nano = rate_part(t, tariff, segment, cycle_start_at, energy_wh, share_wh, cell_energy_wh)
 			/*@ ghost (top_wh - rest_wh + share_wh, cells, shared_wh - rest_wh) */;
 		/*@ assert only{LoopCurrent, Here}(energy_wh, positions, cell_energy_wh, cells); */
@@ -1296,6 +1437,36 @@ rate_explained(const struct tariff_tables *t, const struct tariff_accounts *a, i
 	return total_nano;
 }
 
+/* The energy of intervals as a number that the proof can pass on. */
+/*@ ghost
+	/@
+		requires 0 <= first <= end <= 2147483647 && \valid_read(wh + (first .. end - 1));
+		requires \forall integer k; first <= k < end ==> 0 <= wh[k] <= 100000000000;
+		requires wh_rest(wh, first, end) <= 100000000000;
+		assigns \nothing;
+		ensures 0 <= \result == wh_rest(wh, first, end);
+	@/
+	static int64_t sum_of(const int64_t *wh, int64_t first, int64_t end)
+	{
+		int64_t sum_wh = 0;
+		int64_t i = end;
+		/@
+			loop invariant first <= i <= end;
+			loop invariant sum_wh == \min(wh_rest(wh, i, end), 100000000001) && 0 <= wh_rest(wh, i, end);
+			loop assigns i, sum_wh;
+			loop variant i - first;
+		@/
+		while (i > first) {
+			i--;
+			/@ assert wh_rest(wh, i, end) == wh[i] + wh_rest(wh, i + 1, end); @/
+			sum_wh += wh[i];
+			if (sum_wh > 100000000001)
+				sum_wh = 100000000001;
+		}
+		return sum_wh;
+	}
+*/
+
 /* The first cell from 'cell' on that has room above a block position. */
 /*@
 	requires 0 <= cell < end_cell <= 2147483647 && \valid_read(limit_wh + (cell .. end_cell - 1));
@@ -1322,14 +1493,58 @@ find_cell(const int64_t *limit_wh, int64_t cell, int64_t position_wh) /*@ ghost 
  * Rates the intervals of an account, the first of which starts in 'segment'. Most of them stay in
  * the segment and the block of the one before, and cost energy times price.
  */
+/*@
+	requires readable(t) && counts_good(t) && accounts_readable(a);
+	requires 0 <= account < a->account_count < 2147483647;
+	requires a->first_interval[a->account_count] < 2147483647;
+	requires 0 <= a->first_interval[account] < a->first_interval[account + 1]
+		<= a->first_interval[a->account_count];
+	requires tariff_good(t, a->tariff[account]) && in_span(t, a->tariff[account], segment);
+	requires intervals_good(t, a, a->tariff[account], a->first_interval[account], a->first_interval[account + 1]);
+	requires starts_in(t, a, segment, a->first_interval[account]);
+	requires 0 <= wh_rest(a->interval_energy_wh, a->first_interval[account], a->first_interval[account + 1])
+		<= t->tariff_energy_wh_max[a->tariff[account]];
+	requires within(energy_wh, t->tariff_position_count[a->tariff[account]], t->tariff_energy_wh_max[a->tariff[account]]
+		- wh_rest(a->interval_energy_wh, a->first_interval[account], a->first_interval[account + 1]));
+	requires \valid(energy_wh + (0 .. t->tariff_position_count[a->tariff[account]] - 1));
+	requires clear(t, energy_wh, t->tariff_position_count[a->tariff[account]]);
+	requires accounts_clear(a, energy_wh, t->tariff_position_count[a->tariff[account]]);
+	requires \valid(amount_nano + (0 .. a->first_interval[a->account_count] - 1));
+	requires clear(t, amount_nano, a->first_interval[a->account_count]);
+	requires accounts_clear(a, amount_nano, a->first_interval[a->account_count]);
+	requires \separated(energy_wh + (0 .. t->tariff_position_count[a->tariff[account]] - 1),
+			    amount_nano + (0 .. a->first_interval[a->account_count] - 1));
+	assigns energy_wh[0 .. t->tariff_position_count[a->tariff[account]] - 1],
+		amount_nano[0 .. a->first_interval[a->account_count] - 1];
+	ensures within(energy_wh, \old(t->tariff_position_count[a->tariff[account]]),
+		       \old(t->tariff_energy_wh_max[a->tariff[account]]));
+	ensures -9000000000000000000 <= \result <= 9000000000000000000;
+*/
 static int64_t
 rate_plain(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t account, int64_t segment,
 	   int64_t *energy_wh, int64_t *amount_nano)
 {
 	int64_t tariff = a->tariff[account];
-	/*@ ghost int64_t last = t->tariff_first_segment[tariff + 1] - 1; */
-	/*@ ghost int64_t top_wh = 0; */
-	/*@ ghost int64_t cells = 0; */
+	/*@ assert 0 <= tariff < 9223372036854775807; */
+	/*@ assert (int64_t)(tariff + 1) == tariff + 1; */
+	/*@ assert (int64_t)(account + 1) == account + 1; */
+	/*@ assert \valid_read(a->first_interval + (account + 1)) && \valid_read(a->first_interval + account); */
+	/*@ assert segments_good(t, t->tariff_first_segment[tariff], t->tariff_first_segment[tariff + 1],
+				 t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
+	/*@ assert periods_good(t, t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1],
+				t->tariff_position_count[tariff], t->tariff_energy_wh_max[tariff]); */
+	/*@ assert span_good(t, tariff); */
+	/*@ ghost
+		int64_t last = t->tariff_first_segment[tariff + 1] - 1;
+		int64_t most_wh = t->tariff_energy_wh_max[tariff];
+		int64_t positions = t->tariff_position_count[tariff];
+		int64_t count = a->first_interval[a->account_count];
+		int64_t first = a->first_interval[account];
+		int64_t rest_wh = sum_of(a->interval_energy_wh, first, a->first_interval[account + 1]);
+		int64_t price_most = price_bound(most_wh, rest_wh);
+		int64_t spent_nano = 0;
+		int64_t rest_nano = price_most * rest_wh;
+	*/
 	int64_t cycle_start_at = a->cycle_start_at[account];
 	int64_t end = a->first_interval[account + 1];
 	int64_t total_nano = 0;
@@ -1337,31 +1552,91 @@ rate_plain(const struct tariff_tables *t, const struct tariff_accounts *a, int64
 	int64_t room_wh = -1;           /* in the block */
 	int64_t price = 0;
 	int64_t position = 0;
+	/*@
+		loop invariant first <= i <= end;
+		loop invariant only{Pre, Here}(energy_wh, positions, amount_nano, count);
+		loop invariant in_span{Pre}(t, tariff, segment);
+		loop invariant i == first ==> segment == \at(segment, Pre);
+		loop invariant i > first ==> start_of{Pre}(t, segment) < end_of{Pre}(a, i - 1);
+		loop invariant rest_wh == wh_rest{Pre}(\at(a->interval_energy_wh, Pre), i, end);
+		loop invariant 0 <= rest_wh <= most_wh;
+		loop invariant within(energy_wh, positions, most_wh - rest_wh);
+		loop invariant rest_nano == price_most * rest_wh && 0 <= rest_nano && 0 <= spent_nano;
+		loop invariant spent_nano + rest_nano <= 9000000000000000000;
+		loop invariant -spent_nano <= total_nano <= spent_nano;
+		loop invariant -1 <= room_wh <= 100000000000;
+		loop invariant room_wh >= 0 ==> 0 <= position < positions && -price_most <= price <= price_most;
+		loop assigns i, segment, cycle_start_at, total_nano, row_end_at, room_wh, price, position, rest_wh,
+			spent_nano, rest_nano, energy_wh[0 .. positions - 1], amount_nano[0 .. count - 1];
+		loop variant end - i;
+	*/
 	for (int64_t i = a->first_interval[account]; i < end; i++) {
+		/*@ assert tables_same{Pre, Here}(t) && accounts_same{Pre, Here}(a); */
+		/*@ assert tariff_good(t, tariff); */
+		/*@ assert interval_good{Pre}(t, a, tariff, i); */
+		/*@ assert span_start{Pre}(t, tariff) == span_start(t, tariff); */
+		/*@ assert span_end{Pre}(t, tariff) == span_end(t, tariff); */
+		/*@ assert most_wh == t->tariff_energy_wh_max[tariff]; */
+		/*@ assert interval_good(t, a, tariff, i); */
+		/*@ assert i > first ==> follows{Pre}(a, i); */
+		/*@ assert starts_in(t, a, segment, i); */
+		/*@ assert rest_wh == a->interval_energy_wh[i]
+			+ wh_rest{Pre}(\at(a->interval_energy_wh, Pre), i + 1, end); */
 		int64_t end_at = a->interval_end_at[i];
+		/*@ assert end_at == end_of{Pre}(a, i); */
 		int64_t interval_wh = a->interval_energy_wh[i];
 		int64_t cost_nano;
+		/*@ assert 0 <= interval_wh <= rest_wh; */
+		/*@ ghost int64_t part_nano = split(price_most, interval_wh, rest_wh, rest_nano); */
 		if (end_at <= row_end_at && interval_wh <= room_wh) {
-			cost_nano = interval_wh * price;
+			cost_nano = multiply(interval_wh, price) /*@ ghost (price_most, part_nano) */;
 			energy_wh[position] += interval_wh;
 			room_wh -= interval_wh;
+			/*@ assert start_of{Pre}(t, segment) < end_at; */
+			/*@ assert only{Pre, Here}(energy_wh, positions, amount_nano, count); */
 		} else {
+			/*@ assert segments_good(t, t->tariff_first_segment[tariff],
+				t->tariff_first_segment[tariff + 1],
+				t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
 			segment = skip_to(t, segment, first_second(a->interval_start_at[i], end_at))
 				/*@ ghost (last) */;
 			cost_nano = rate_interval(t, tariff, segment, cycle_start_at, energy_wh,
 						  a->interval_start_at[i], end_at, interval_wh, NULL)
-				/*@ ghost (top_wh, 0) */;
+				/*@ ghost (most_wh - rest_wh + interval_wh, 0) */;
+			/*@ assert only{Pre, Here}(energy_wh, positions, amount_nano, count); */
+			/*@ assert tables_same{Pre, Here}(t) && tariff_good(t, tariff); */
 			segment = skip_to(t, segment, end_at - 1) /*@ ghost (last) */;
+			/*@ assert start_of{Pre}(t, segment) == start_of{Here}(t, segment); */
+			/*@ assert start_of{Pre}(t, segment) < end_at; */
 			cycle_start_at = later(cycle_start_at, t->segment_cycle_start_at[segment]);
 			row_end_at = t->segment_start_at[segment + 1];
 			int64_t period = t->segment_period[segment];
+			/*@ assert segment_good(t, segment, t->tariff_first_period[tariff],
+						t->tariff_first_period[tariff + 1]); */
+			/*@ assert period_good(t, period, t->tariff_first_period[tariff],
+					       t->tariff_first_period[tariff + 1], positions, most_wh); */
+			/*@ assert cells_good(t, t->period_first_cell[period], t->period_first_cell[period + 1],
+					      most_wh); */
 			position = t->period_position[period];
+			/*@ assert 0 <= position < positions && 0 <= energy_wh[position] <= most_wh; */
 			int64_t cell = find_cell(t->cell_limit_wh, t->period_first_cell[period], energy_wh[position])
 				/*@ ghost (t->period_first_cell[period + 1]) */;
 			room_wh = t->cell_limit_wh[cell] - energy_wh[position];
 			price = t->cell_price_micro_per_kwh[cell];
+			/*@ assert 0 <= room_wh <= 100000000000; */
+			/*@ assert -price_most <= price <= price_most; */
 		}
+		/*@ assert only{Pre, Here}(energy_wh, positions, amount_nano, count); */
+		/*@ assert -part_nano <= cost_nano <= part_nano; */
+		/*@ assert within(energy_wh, positions, most_wh - rest_wh + interval_wh); */
+		/*@ ghost
+			spent_nano += part_nano;
+			rest_nano -= part_nano;
+			rest_wh -= interval_wh;
+		*/
 		amount_nano[i] = cost_nano;
+		/*@ assert only{Pre, Here}(energy_wh, positions, amount_nano, count); */
+		/*@ assert within(energy_wh, positions, most_wh - rest_wh); */
 		total_nano += cost_nano;
 	}
 	return total_nano;

@@ -79,6 +79,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "edge.ports": (),
     "edge.tokens": ("msgspec", "openpaygo"),
     "native": ("cffi", "setuptools"),
+    "hw.sim.bench_bus": ("minimalmodbus", "pymodbus"),
     "native.bench": ("numpy", "PySAM", "ratebook"),
 }
 

@@ -20,9 +20,8 @@ from edge.bus.plausibility import RegisterReading, RegisterWatch
 from edge.bus.records import LineSettings, OutputResult, RelayState
 from edge.bus.transaction import Ask, Outcome, Timing
 from edge.core import blockers as blockers_module
+from edge.core import decision, ledger, notices
 from edge.core import events as ev
-from edge.core import ledger, notices
-from edge.core import decision
 from edge.core.disconnect_control import TRANSITIONS, ControlState, Trigger
 from edge.core.units import ClockReading
 from edge.store import event_log as event_log_module
