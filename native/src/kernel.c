@@ -1504,7 +1504,8 @@ find_cell(const int64_t *limit_wh, int64_t cell, int64_t position_wh) /*@ ghost 
 	requires starts_in(t, a, segment, a->first_interval[account]);
 	requires 0 <= wh_rest(a->interval_energy_wh, a->first_interval[account], a->first_interval[account + 1])
 		<= t->tariff_energy_wh_max[a->tariff[account]];
-	requires within(energy_wh, t->tariff_position_count[a->tariff[account]], t->tariff_energy_wh_max[a->tariff[account]]
+	requires within(energy_wh, t->tariff_position_count[a->tariff[account]],
+		t->tariff_energy_wh_max[a->tariff[account]]
 		- wh_rest(a->interval_energy_wh, a->first_interval[account], a->first_interval[account + 1]));
 	requires \valid(energy_wh + (0 .. t->tariff_position_count[a->tariff[account]] - 1));
 	requires clear(t, energy_wh, t->tariff_position_count[a->tariff[account]]);
