@@ -49,8 +49,8 @@ class SupplyMachine(RuleBasedStateMachine):
     start_at: int
     reached: Counter[str]  # of all lives together
 
-    @initialize(policy=st.sampled_from(POLICIES), protected=st.booleans())
-    def begin(self, policy: Policy, protected: bool) -> None:
+    @initialize(policy=st.sampled_from(POLICIES), protected=st.booleans(), in_arrears=st.booleans())
+    def begin(self, policy: Policy, protected: bool, in_arrears: bool) -> None:
         self.site: Any = self.new_site()
         self.now, self.register = self.start_at, 1000
         self.orders = self.payments = self.boots = 0
@@ -60,7 +60,10 @@ class SupplyMachine(RuleBasedStateMachine):
         self.remote_cut = self.kept = False
         self.protected = protected
         self.holds: dict[SupplyHoldKind, int | None] = {}
-        self.site.open(self.now, self.register, NANO, policy, protected=protected)
+        opening = -NANO if in_arrears else NANO
+        self.site.open(self.now, self.register, opening, policy, protected=protected)
+        if in_arrears:  # half of the lives begin where it gets serious
+            self.days_pass(44, 0, handed_over=True)
 
     # --- moves ---
 
@@ -239,7 +242,7 @@ def test_the_books_of_this_test_notice_a_cut_without_grace(
         (SupplyMachine,),
         {"new_site": lambda _self: make_site(document()), "start_at": at("2024-04-02T10:00"), "reached": Counter()},
     )()
-    machine.begin(replace(POLICIES[0], grace_hours=0, pre_cut_notice_minutes=0), protected=False)
+    machine.begin(replace(POLICIES[0], grace_hours=0, pre_cut_notice_minutes=0), protected=False, in_arrears=False)
     machine.time_passes(7200, 9_000, True, False)
     machine.books_agree()
     for number in (2, 3):
