@@ -67,8 +67,14 @@ def _follow_load_limit(turn: Turn, account_id: str, occasion: Occasion) -> None:
         opened = account.control_clock
         if limit is None or opened is None or believed_seconds(opened, clock) >= limit.restoration_s:
             turn.emit(ev.LocalReasonCleared(clock.at, account_id, figures.live_nano))
-    elif limit is not None and occasion.power_over_s >= limit.period_s and occasion.may_cut:
+    elif limit is not None and occasion.power_over_s >= limit.period_s and _read_just_now(account, occasion):
         switch(turn, account, Trigger.LOCAL_DISCONNECT, LOAD_LIMIT, clock)
+
+
+def _read_just_now(account: Account, occasion: Occasion) -> bool:
+    """Whether a round may open a supply on what was read: a meter that fell silent over its limit shows no load."""
+    age_s = occasion.reading_age_s
+    return occasion.may_cut and age_s is not None and age_s <= account.policy.cut_reading_age_s_max
 
 
 def _follow_notices(turn: Turn, account: Account, occasion: Occasion) -> None:

@@ -116,3 +116,14 @@ def test_without_a_limit_no_load_opens_anything(site: Any, at: Any) -> None:
     site.open(at(START), 0, MoneyNano(NANO))
     site.round(at("2024-04-13T10:00"), 0, power_over_s=10**6)
     assert control(site) is ControlState.CONNECTED
+
+
+def test_a_meter_that_fell_silent_over_its_limit_opens_nothing(limited: Any, at: Any) -> None:
+    """Its newest sample, over the limit for long, is given again every round: it is no reading of now."""
+    read_at = at("2024-04-13T10:00")
+    late = read_at + Policy().cut_reading_age_s_max + 1
+    stale = limited.sample(read_at, 0, power_over_s=600)
+    limited.do(cmd.TakeRound(limited.clock(late), (stale,), True))
+    assert control(limited) is ControlState.CONNECTED
+    limited.do(cmd.TakeRound(limited.clock(late - 1), (stale,), True))
+    assert control(limited) is ControlState.READY_FOR_RECONNECTION
