@@ -17,7 +17,6 @@ from edge.core.calendar import DailyWindows, daily_windows
 from edge.core.credit_terms import CreditTerms
 from edge.core.policy import LoadLimit, Policy
 from edge.core.policy_ranges import check_policy
-from edge.core.units import UnixSeconds
 
 DOCUMENT_BYTES_MAX = 64_000
 SEGMENTS = ("household", "small_business", "industry", "public_body", "landlord", "statutory")
@@ -125,11 +124,6 @@ def policy_fields() -> dict[str, str]:
         for field in fields(Policy)
         if field.name not in _OWN
     }
-
-
-def expires_at(document: PolicyDocument) -> UnixSeconds | None:
-    """When the document ends by itself, None if it does not."""
-    return document.normal.valid_until
 
 
 def _plain(value: Any) -> Any:
