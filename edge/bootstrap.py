@@ -235,6 +235,7 @@ async def _account(
         await _end(working)
         await actuation.close()
         await _drain(cloud)
+        await checkpoints.written()
         await _end(serving)
 
 

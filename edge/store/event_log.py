@@ -94,6 +94,11 @@ class DailyCheckpoints:
         """Writes what is due until cancelled."""
         while True:
             await self._write(*await self._due.get())
+            self._due.task_done()
+
+    async def written(self) -> None:
+        """Returns when all that was due is written. `run` must be running."""
+        await self._due.join()
 
     async def _write(self, at: UnixSeconds, position: Position, sums: Sums, state: State) -> None:
         try:

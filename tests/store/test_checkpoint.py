@@ -24,7 +24,6 @@ from edge.store.journal import JournalError, SqliteJournal
 
 VECTOR = Path(__file__).resolve().parent.parent / "vectors" / "journal_schema_1.db"
 GATEWAY = "gw-vector"
-LOOK_S = 0.005
 
 
 def recorded() -> list[list[ev.Event]]:
@@ -45,8 +44,7 @@ async def live(path: Path, commits: list[list[ev.Event]]) -> State:
         await log.append(events)
         state = reduce(apply, events, state)
         keeper.committed(events, state)
-    while not keeper._due.empty():
-        await asyncio.sleep(LOOK_S)
+    await keeper.written()
     writing.cancel()
     await asyncio.gather(writing, return_exceptions=True)
     await journal.close()

@@ -30,7 +30,6 @@ from hw.file_anchor import FileAnchor
 
 VECTOR = Path(__file__).resolve().parent.parent / "vectors" / "journal_schema_1.db"
 GATEWAY = "gw-vector"
-LOOK_S = 0.005
 FLIPS, FLIPS_SLOW = 250, 2500
 
 
@@ -72,8 +71,7 @@ def live_through(folder: Path, commits: int) -> Path:
             await asyncio.sleep(0)
             if number == 10:
                 journal.acknowledge("led", 15)
-        while not keeper._due.empty():
-            await asyncio.sleep(LOOK_S)
+        await keeper.written()
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
         await journal.close()
