@@ -1,11 +1,11 @@
 """Makes the relays what the accounting wants them to be, and reports what they were read back as.
 
-Wanted states come every round; only here is the edge looked for. A command is not a result:
-the bus reads back, and only the read-back is reported. A relay that disobeys is tried again
-with growing pauses and then left alone until the wish changes (RULES.md 7); one that never
-answered is tried anew once it is heard again, and a closed line is no attempt. Closings of many are
-spaced, an operator's cut waits a random while (SECURITY.md R14), and no relay opens above the current
-it may break (RULES.md 7). Times: real seconds.
+Wanted states come every round; only here is the edge looked for. A command is not a result: the bus reads back, and
+only the read-back is reported. The newest wish wins: a command that still waits for the line is taken back when the
+wish changes. A relay that disobeys is tried again with growing pauses and then left alone until the wish changes
+(RULES.md 7); one that never answered is tried anew once it is heard again, and a closed line is no attempt. Closings
+of many are spaced, an operator's cut waits a random while (SECURITY.md R14), and no relay opens above the current it
+may break (RULES.md 7). Times: real seconds.
 """
 
 import asyncio
@@ -20,13 +20,17 @@ from edge.bus.records import OutputResult, RelayState
 ATTEMPTS_MAX = 5
 PAUSE_S_MAX = 60.0
 FIRST_READ_S = 10.0  # after the start a relay is read before it is switched, unless it does not answer
-LINE_CLOSED = "line_closed"  # of edge.bus: nothing was sent
+NOT_SENT = ("line_closed", "superseded")  # of edge.bus: no attempt
 
 
 class Switch(Protocol):
     """The line a relay hangs on."""
 
     async def set_output(self, relay_id: str, closed: bool) -> OutputResult: ...
+
+    def withdraw_output(self, relay_id: str) -> None:
+        """A command for this relay that is not on the wire yet is taken back; `set_output` returns `superseded`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,8 @@ class Actuation:
             return
         if supply.wanted is not connected:
             supply.wanted = connected
+            if supply.task is not None and not supply.task.done():
+                supply.facts.switch.withdraw_output(supply.facts.relay_id)
             supply.begin_anew()
             supply.delayed = False
             supply.not_before = self._begins_at(connected, remote)
@@ -202,7 +208,7 @@ class Actuation:
             await self._on_observed(supply.facts.account_id, result.closed)
         if result.confirmed or supply.wanted is not connected:
             return
-        supply.attempts += result.reason != LINE_CLOSED
+        supply.attempts += result.reason not in NOT_SENT
         pause_s = min(PAUSE_S_MAX, self._rules.pause_s * 2 ** max(0, supply.attempts - 1))
         supply.pause_until = asyncio.get_running_loop().time() + pause_s
         if supply.attempts >= ATTEMPTS_MAX:

@@ -7,7 +7,7 @@ code runs on a virtual one; accounting time comes from `clock`.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Final
@@ -30,6 +30,7 @@ from edge.bus.records import (
 from edge.bus.talker import Talker
 from edge.bus.transaction import Timing
 from edge.bus.work import Command, Work
+from edge.core.lean import dataclass
 
 __all__ = [
     "DeviceStatus",
@@ -98,7 +99,9 @@ class LineMaster:
         self._loop = asyncio.get_running_loop()
         wait_s = _REOPEN_FIRST_S
         while True:
-            if await self._serve_port():
+            answers = self._answers()
+            await self._serve_port()
+            if self._answers() != answers:  # a server that takes connections and answers nothing is left alone too
                 wait_s = _REOPEN_FIRST_S
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, self._settings.reopen_backoff_s_max)
@@ -122,6 +125,10 @@ class LineMaster:
         self._talker.talk_first()
         return await result
 
+    def withdraw_output(self, relay_id: str) -> None:
+        """Takes back a command that still waits in the queue; its caller is told `superseded`."""
+        self._work.withdraw(relay_id)
+
     def request_reading(self, meter_id: str) -> None:
         """Reads this meter next, whatever its turn."""
         self._work.want_reading(self._device_of_meter[meter_id])
@@ -133,29 +140,34 @@ class LineMaster:
         statuses = {
             device.device_id: device.status(self._rounds.is_silent(device.device_id)) for device in self._devices
         }
+        errors = Counter(self._errors)
+        for status in statuses.values():
+            if status.errors:
+                errors.update(status.errors)
         return LineStatus(
             line_id=self._settings.line_id,
             address=self._settings.address,
             open=self._talker.is_open,
             last_error=self._port_error,
-            polls_ok=sum(status.polls_ok for status in statuses.values()),
-            polls_failed=sum(status.polls_failed for status in statuses.values()),
-            readings_rejected=sum(status.readings_rejected for status in statuses.values()),
-            errors=MappingProxyType(dict(sum((Counter(s.errors) for s in statuses.values()), Counter(self._errors)))),
+            polls_ok=sum([device.polls_ok for device in self._devices]),
+            polls_failed=sum([device.polls_failed for device in self._devices]),
+            readings_rejected=sum([device.readings_rejected for device in self._devices]),
+            errors=MappingProxyType(dict(errors)),
             cycle_ms=None if cycle_s is None else round(cycle_s * _MS),
             devices=MappingProxyType(statuses),
         )
 
-    async def _serve_port(self) -> bool:
-        """One life of the port. Returns whether it could be opened."""
+    def _answers(self) -> int:
+        return sum(device.polls_ok for device in self._devices)
+
+    async def _serve_port(self) -> None:
+        """One life of the port."""
         try:
             self._port_error = await self._talker.serve(self._opener, self._note_open)
         except OSError as problem:
             self._port_error = problem.strerror or str(problem)
-            return False
         finally:
             self._work.abandon()
-        return True
 
     def _note_open(self) -> None:
         self._port_error = None

@@ -5,10 +5,10 @@ Energy is Wh, times are milliseconds (`_ms`) or seconds (`_s`) of the event loop
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
 
+from edge.core.lean import dataclass
 from edge.core.units import WattHours
 from edge.meters.model import MeterModel
 from edge.ports import ClockReading
@@ -18,10 +18,16 @@ Verdict = Literal["good", "confirmed_falling", "confirmed_jump"]
 MBAP_SCHEME: Final = "tcp://"
 RTU_OVER_TCP_SCHEME: Final = "rtu+tcp://"
 
+# Reasons that say nobody was there; 10 and 11 are how a gateway says it of a device behind it.
+ABSENT: Final = frozenset({"timeout", "exception_10", "exception_11"})
+
 
 @dataclass(frozen=True, slots=True)
 class LineSettings:
-    """One line. `address` is a device path, tcp://host:port or rtu+tcp://host:port."""
+    """One line. `address` is a device path, tcp://host:port or rtu+tcp://host:port.
+
+    `local_echo`: the adapter hears itself, so each answer stands behind the request.
+    """
 
     line_id: str
     address: str
@@ -34,11 +40,14 @@ class LineSettings:
     poll_interval_ms: float = 10_000
     dead_backoff_s_max: float = 60
     reopen_backoff_s_max: float = 30
+    local_echo: bool = False
 
     @property
-    def framing(self) -> Literal["rtu", "mbap"]:
+    def framing(self) -> Literal["rtu", "rtu_echoed", "mbap"]:
         """RTU on serial devices and rtu+tcp://, MBAP (Modbus TCP) on tcp://."""
-        return "mbap" if self.address.startswith(MBAP_SCHEME) else "rtu"
+        if self.address.startswith(MBAP_SCHEME):
+            return "mbap"
+        return "rtu_echoed" if self.local_echo else "rtu"
 
 
 @dataclass(frozen=True, slots=True)

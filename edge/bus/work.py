@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from edge.bus.device import Device, Steps
 from edge.bus.plan import Rounds
-from edge.bus.records import MeterSample, OutputResult, RelayOnLine, RelayState
+from edge.bus.records import ABSENT, MeterSample, OutputResult, RelayOnLine, RelayState
 from edge.bus.transaction import Ask, Outcome
 from edge.ports import Clock
 
-# Reasons after which a device counts as absent. Anything else shows that something is there.
-_ABSENT = "timeout"
+# Neither shows that something is there nor that nothing is.
 _NOT_SENT = "line_busy"
 
 
@@ -53,10 +52,14 @@ class Work:
 
     def command(self, command: Command) -> None:
         """Queues a command; an older one for the same relay that has not begun is superseded."""
-        for waiting in [other for other in self._commands if other.relay.relay_id == command.relay.relay_id]:
+        self.withdraw(command.relay.relay_id)
+        self._commands.append(command)
+
+    def withdraw(self, relay_id: str) -> None:
+        """A command for this relay that has not begun never does."""
+        for waiting in [other for other in self._commands if other.relay.relay_id == relay_id]:
             self._commands.remove(waiting)
             waiting.done(OutputResult(False, None, "superseded"))
-        self._commands.append(command)
 
     def is_commanded(self, relay_id: str) -> bool:
         """Whether a command for this relay is waiting or under way."""
@@ -89,12 +92,13 @@ class Work:
         """How `ask` ended."""
         device = self._devices[ask.request.device_id]
         device.count(outcome, self._clock)
-        if outcome.reason not in (_ABSENT, _NOT_SENT):
+        is_absent = outcome.reason in ABSENT
+        if not is_absent and outcome.reason != _NOT_SENT:
             self._rounds.answered(device.device_id)
         if ask is self._switch_ask:
             self._go_on_switching(outcome)
             return
-        if outcome.reason == _ABSENT:
+        if is_absent:
             self._rounds.did_not_answer(device.device_id, now)
         assert self._visit is not None
         self._visit_ask = None

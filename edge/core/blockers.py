@@ -5,14 +5,14 @@ no. The relay driver refuses protected customers once more by itself.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from edge.core.account import Account
 from edge.core.calendar import ZoneOffsets, next_closed, next_open
 from edge.core.credit_terms import PaymentMode
+from edge.core.lean import dataclass
 from edge.core.policy import LegalProfile, NoticeProof, OfflinePolicy
 from edge.core.supply_hold import SupplyHoldKind, standing_hold
-from edge.core.units import ClockReading, MoneyNano, believed_seconds
+from edge.core.units import ClockReading, MoneyNano, least_seconds
 
 SECONDS_PER_HOUR = 3600
 HUNDREDTHS_OF_PERCENT = 10_000
@@ -74,7 +74,8 @@ def _policy_not_valid(account: Account, facts: CutFacts) -> Evidence | None:
     named: Evidence = {"policy": f"{policy.policy_id}@{policy.version}"}
     if not policy.signed_by:
         return named
-    if policy.valid_until is not None and facts.clock.at >= policy.valid_until:
+    passed_at = max(facts.clock.at, account.recorded.at)  # a clock set back revives no policy
+    if policy.valid_until is not None and passed_at >= policy.valid_until:
         return {**named, "valid_until": policy.valid_until}
     return None
 
@@ -154,7 +155,7 @@ def _mode_changed(account: Account, facts: CutFacts) -> Evidence | None:
     """A change of mode never cuts: the grace hours run from it, whatever the profile."""
     if account.mode_clock is None:
         return None
-    passed_s, grace_s = believed_seconds(account.mode_clock, facts.clock), account.policy.grace_hours * SECONDS_PER_HOUR
+    passed_s, grace_s = least_seconds(account.mode_clock, facts.clock), account.policy.grace_hours * SECONDS_PER_HOUR
     return {"passed_s": passed_s, "grace_s": grace_s} if passed_s < grace_s else None
 
 

@@ -24,7 +24,7 @@ from edge.core.notices import (
 from edge.core.policy import NoticeProof
 from edge.core.switching import LOAD_LIMIT, NO_CREDIT, reconnect_if_clear, switch
 from edge.core.turn import Occasion, Turn
-from edge.core.units import ClockReading, WattHours, believed_seconds
+from edge.core.units import ClockReading, WattHours, least_seconds
 
 
 def decide(turn: Turn, account_id: str, occasion: Occasion) -> None:
@@ -65,7 +65,7 @@ def _follow_load_limit(turn: Turn, account_id: str, occasion: Occasion) -> None:
     limit, figures = account.policy.load_limit, turn.figures[account_id]
     if account.local_reason == LOAD_LIMIT:
         opened = account.control_clock
-        if limit is None or opened is None or believed_seconds(opened, clock) >= limit.restoration_s:
+        if limit is None or opened is None or least_seconds(opened, clock) >= limit.restoration_s:
             turn.emit(ev.LocalReasonCleared(clock.at, account_id, figures.live_nano))
     elif limit is not None and occasion.power_over_s >= limit.period_s and _read_just_now(account, occasion):
         switch(turn, account, Trigger.LOCAL_DISCONNECT, LOAD_LIMIT, clock)

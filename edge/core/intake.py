@@ -33,7 +33,7 @@ def accept_sample(turn: Turn, sample: cmd.Sample, clock: ClockReading) -> Regist
     at = max(recorded.at, sample.at) if clock.quality.trusted else recorded.at
     found = _delta(account, sample, at)
     if found.energy_wh is None:
-        if account.hold is None and (sample.confirmed or (clock.quality.trusted and _stays_so(account, sample, at))):
+        if account.hold is None and (sample.confirmed or (clock.vouched and _stays_so(account, sample, at))):
             reason = f"register_{found.kind.value}"
             turn.emit(ev.HoldRaised(clock.at, account.account_id, reason, recorded.register_wh, sample.register_wh))
         return None
@@ -57,13 +57,14 @@ def sample_age(sample: cmd.Sample, clock: ClockReading) -> int | None:
 def _elapsed_s(account: Account, sample: cmd.Sample, at: int) -> int:
     """How long the meter has been counting since the record: by the boot's own clock where that goes back so far.
 
-    Else by the wall. Where that was set back nobody knows: then physics is asked for a day, unless the
-    line, which knows the reading before, says that this one leaps.
+    Else by a wall that both ends vouch for. Where it was set back, or is doubted, nobody knows: then physics is asked
+    for a day, unless the line, which knows the reading before, says that this one leaps.
     """
-    since = account.recorded_clock
-    if since is not None and sample.clock is not None and since.boot_id == sample.clock.boot_id:
-        return believed_seconds(since, sample.clock)
-    if at > account.recorded.at:
+    since, now = account.recorded_clock, sample.clock
+    if since is not None and now is not None and since.boot_id == now.boot_id:
+        return believed_seconds(since, now)
+    doubted = (since is not None and since.doubted) or (now is not None and now.doubted)
+    if at > account.recorded.at and not doubted:
         return at - account.recorded.at
     return 0 if sample.confirmed else ELAPSED_UNKNOWN_S
 

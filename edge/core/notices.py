@@ -4,16 +4,28 @@ Notice 1 when the balance no longer covers `reserve_days`, notice 2 when it is b
 notice 3 before the cut; the cut follows receipt of notice 2 by `grace_hours` (RULES.md 6,
 source S0). Grace runs on monotonic time within a boot and on trusted wall time across boots;
 time nobody can vouch for counts 0, so it never shortens. Immediate prepayment has no grace and its
-notices only inform; a statutory customer is judged by issued bills that are overdue. Times in seconds.
+notices only inform; a statutory customer is judged by issued bills that are overdue. A trusted wall that a second
+witness does not bear out is doubted: it measures nothing across boots until it is vouched for. Times in seconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from enum import Enum
 
 from edge.core.account import Account, Episode, Notice
 from edge.core.calendar import ZoneOffsets, local_day, minute_of_day, next_open_outside, parse_minute
+from edge.core.lean import dataclass
 from edge.core.policy import LegalProfile, NoticeProof, OfflinePolicy, Policy
-from edge.core.units import SECONDS_PER_DAY, ClockReading, FreezeQuality, MoneyNano, UnixSeconds, believed_seconds
+from edge.core.units import (
+    CLOCK_STEP_S_MAX,
+    SECONDS_PER_DAY,
+    ClockReading,
+    FreezeQuality,
+    MoneyNano,
+    UnixSeconds,
+    believed_seconds,
+    least_seconds,
+    stepped_seconds,
+)
 
 SECONDS_PER_HOUR = 3600
 SECONDS_PER_MINUTE = 60
@@ -114,15 +126,33 @@ def deemed_delivered(account: Account, notice: Notice, clock: ClockReading, clou
     offline = policy.notice_proof is NoticeProof.CLOUD_RECEIPT and policy.offline is OfflinePolicy.ENFORCE and silent
     if policy.notice_proof is not NoticeProof.DEEMED_AFTER_HOURS and not offline:
         return False
-    return believed_seconds(notice.raised_clock, clock) >= limit_s
+    return least_seconds(notice.raised_clock, clock) >= limit_s
 
 
 def grace_elapsed(episode: Episode, clock: ClockReading) -> int:
     """Seconds of grace by `clock`: what was recorded and what may be believed to have passed since."""
-    since = episode.grace_clock
-    if since is None:
+    if episode.grace_clock is None:
         return 0
-    return episode.grace_elapsed_s + believed_seconds(since, clock)
+    elapsed_s = episode.grace_elapsed_s + believed_seconds(episode.grace_clock, clock)
+    if episode.vouched_clock is None:
+        return elapsed_s
+    return max(elapsed_s, episode.vouched_elapsed_s + believed_seconds(episode.vouched_clock, clock))
+
+
+def grace_recorded(episode: Episode, elapsed_s: int, clock: ClockReading, *, may_wait: bool) -> Episode:
+    """The episode with its grace measured from `clock` on.
+
+    While the clock is only doubted (`may_wait`) the newest one that was not is kept as well. One of no trusted
+    quality ends that; a step since, as the one before it may be the wrong one; and a receipt: what is given back
+    later would count as time since it.
+    """
+    episode = replace(episode, grace_elapsed_s=elapsed_s, grace_clock=clock)
+    if clock.vouched:
+        return replace(episode, vouched_elapsed_s=elapsed_s, vouched_clock=clock)
+    vouched = episode.vouched_clock
+    stepped = vouched is not None and abs(stepped_seconds(vouched, clock)) > CLOCK_STEP_S_MAX
+    keep = may_wait and clock.quality.trusted and not stepped
+    return episode if keep else replace(episode, vouched_elapsed_s=0, vouched_clock=None)
 
 
 def due_step(account: Account, balances: Balances, clock: ClockReading, zone: ZoneOffsets) -> Step:
@@ -138,7 +168,7 @@ def due_step(account: Account, balances: Balances, clock: ClockReading, zone: Zo
         return Step.NOTICE_2 if _may_notify(policy, clock.at, zone) and _overdue(account, clock) else Step.NOTHING
     assert episode is not None
     if not ground.notices_are_conditions:
-        return Step.CUT if cut_instant(account, clock, zone) == clock.at else Step.NOTHING
+        return Step.CUT if _may_cut_within(0, account, clock, zone) else Step.NOTHING
     if notice_2.receipt is None:
         return Step.NOTHING
     if account.protected:
@@ -147,10 +177,9 @@ def due_step(account: Account, balances: Balances, clock: ClockReading, zone: Zo
     notice_3 = episode.notice(3)
     if notice_3 is None:
         lead_s = policy.pre_cut_notice_minutes * SECONDS_PER_MINUTE
-        cut_at = cut_instant(account, clock, zone)
-        soon = cut_at is not None and cut_at - lead_s <= clock.at
+        soon = _may_cut_within(lead_s, account, clock, zone)
         return Step.NOTICE_3 if soon and _may_notify(policy, clock.at, zone) else Step.NOTHING
-    return Step.CUT if cut_instant(account, clock, zone) == clock.at else Step.NOTHING
+    return Step.CUT if _may_cut_within(0, account, clock, zone) else Step.NOTHING
 
 
 def grace_remaining(account: Account, clock: ClockReading) -> int:
@@ -171,6 +200,25 @@ def cut_instant(account: Account, clock: ClockReading, zone: ZoneOffsets) -> Uni
     notice 3 long enough ago, and the cut window open. None if that window never opens. Before
     notice 3 is handed over it is the instant that notice has to precede.
     """
+    policy = account.policy
+    free_at = clock.at + _wait_s(account, clock)
+    opens = next_open_outside(policy.cut_windows, policy.friendly_windows, zone, free_at)
+    return None if opens is None else UnixSeconds(opens)
+
+
+def _may_cut_within(seconds: int, account: Account, clock: ClockReading, zone: ZoneOffsets) -> bool:
+    """Whether `cut_instant` lies no further ahead, without looking for it any further."""
+    policy = account.policy
+    left_s = seconds - _wait_s(account, clock)
+    if left_s < 0:
+        return False
+    free_at = clock.at + seconds - left_s
+    opens = next_open_outside(policy.cut_windows, policy.friendly_windows, zone, free_at, left_s + 1)
+    return opens is not None and opens <= free_at + left_s
+
+
+def _wait_s(account: Account, clock: ClockReading) -> int:
+    """Seconds until the grace is over and notice 3 was handed over long enough ago."""
     policy, episode = account.policy, account.episode
     conditions = LEGAL_GROUNDS[policy.legal_profile].notices_are_conditions
     wait_s = grace_remaining(account, clock) if conditions else 0
@@ -180,8 +228,7 @@ def cut_instant(account: Account, clock: ClockReading, zone: ZoneOffsets) -> Uni
         received = notice_3.receipt is not None
         since_s = grace_elapsed(episode, clock) - notice_3.grace_elapsed_s if received else 0
         wait_s = max(wait_s, lead_s - since_s)
-    opens = next_open_outside(policy.cut_windows, policy.friendly_windows, zone, clock.at + wait_s)
-    return None if opens is None else UnixSeconds(opens)
+    return wait_s
 
 
 def _overdue(account: Account, clock: ClockReading) -> bool:

@@ -5,9 +5,9 @@ end. A hold only says no to a local cut; it never reconnects anybody. Source: RU
 blockers), S3 and S4. Times are Unix seconds.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 
+from edge.core.lean import dataclass
 from edge.core.units import ClockReading, UnixSeconds
 
 
@@ -31,7 +31,7 @@ class SupplyHold:
 
     def stands(self, clock: ClockReading) -> bool:
         """Whether it still says no. A clock nobody vouches for ends nothing."""
-        return self.until is None or not clock.quality.trusted or clock.at < self.until
+        return self.until is None or not clock.vouched or clock.at < self.until
 
 
 def standing_hold(holds: tuple[SupplyHold, ...], kind: SupplyHoldKind, clock: ClockReading) -> SupplyHold | None:

@@ -12,11 +12,12 @@ credit), expired_key, used, old. Only crc and OpenPAYGO's unknown are guesses an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from typing import ClassVar, Final, assert_never
 
-from edge.core.units import ClockReading, UnixSeconds, believed_seconds
+from edge.core.lean import dataclass
+from edge.core.units import ClockReading, UnixSeconds, least_seconds
 
 BASE_YEARS: Final = (1993, 2014, 2035)
 KEY_EXPIRY_MAX: Final = 255
@@ -277,10 +278,7 @@ class LockOut:
         """Seconds until the door opens. After a restart trusted clocks count, else only the time since the start."""
         if self.since is None:
             return 0
-        elapsed_s = believed_seconds(self.since, now)
-        if self.since.boot_id != now.boot_id:
-            elapsed_s = max(elapsed_s, now.elapsed_ms // 1000)
-        return max(0, self.wait_s - elapsed_s)
+        return max(0, self.wait_s - least_seconds(self.since, now))
 
 
 # --- events --------------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ nano-currency; Wh times micro per kWh is nano, exactly. `at` is wall time in Uni
 Source: RULES.md 1; COSEM Charge.unit_charge_active (IEC 62056-6-2, class_id 113).
 """
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NewType
+
+from edge.core.lean import dataclass
 
 WattHours = NewType("WattHours", int)
 MoneyNano = NewType("MoneyNano", int)
@@ -16,6 +17,7 @@ UnixSeconds = NewType("UnixSeconds", int)
 
 NANO_PER_UNIT = 1_000_000_000
 SECONDS_PER_DAY = 86_400
+CLOCK_STEP_S_MAX = 5  # wall and monotonic time differ by no more unless somebody set the clock (SECURITY.md R10)
 
 
 class ClockQuality(Enum):
@@ -40,15 +42,34 @@ class ClockReading:
     elapsed_ms: int
     boot_id: str
     quality: ClockQuality
+    doubted: bool = False  # a second witness is missing, or says otherwise: measures no time across boots
+
+    @property
+    def vouched(self) -> bool:
+        """Whether time across boots may be measured by it."""
+        return self.quality.trusted and not self.doubted
 
 
 def believed_seconds(since: ClockReading, now: ClockReading) -> int:
-    """Seconds from `since` to `now`: monotonic within a boot, else wall time if both ends are trusted, else 0."""
+    """Seconds from `since` to `now`: monotonic within a boot, else wall time if both ends are vouched for, else 0."""
     if since.boot_id == now.boot_id:
         return max(0, now.elapsed_ms - since.elapsed_ms) // 1000
-    if since.quality.trusted and now.quality.trusted:
+    if since.vouched and now.vouched:
         return max(0, now.at - since.at)
     return 0
+
+
+def least_seconds(since: ClockReading, now: ClockReading) -> int:
+    """As `believed_seconds`, for a beginning that is never moved on: at least this boot is over since another one."""
+    believed_s = believed_seconds(since, now)
+    return believed_s if since.boot_id == now.boot_id else max(believed_s, now.elapsed_ms // 1000)
+
+
+def stepped_seconds(before: ClockReading, after: ClockReading) -> int:
+    """How far the wall was set between two readings of one boot, + is forward; 0 across boots, where none can say."""
+    if before.boot_id != after.boot_id:
+        return 0
+    return after.at - before.at - (after.elapsed_ms - before.elapsed_ms) // 1000
 
 
 class FreezeQuality(Enum):

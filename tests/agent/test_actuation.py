@@ -27,6 +27,8 @@ class Relay:
         self.answer: Callable[[bool], OutputResult] = self.obey
         self.commands: list[tuple[float, bool]] = []
         self.in_flight = self.in_flight_max = 0
+        self.line_busy = asyncio.Event()
+        self.waiting: asyncio.Future[OutputResult | None] | None = None
         self.observed: list[bool] = []
         self.disobeyed: list[str] = []
         relays = {"R1": RelayFacts("R1", "A1", self, protected)}
@@ -34,12 +36,27 @@ class Relay:
 
     async def set_output(self, relay_id: str, closed: bool) -> OutputResult:
         assert relay_id == "R1"
+        if self.line_busy.is_set():
+            self.waiting = asyncio.get_running_loop().create_future()
+            if (result := await self.waiting) is not None:
+                return result
         self.commands.append((asyncio.get_running_loop().time(), closed))
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
         await asyncio.sleep(COMMAND_S)
         self.in_flight -= 1
         return self.answer(closed)
+
+    def withdraw_output(self, relay_id: str) -> None:
+        assert relay_id == "R1"
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_result(OutputResult(False, None, "superseded"))
+
+    def line_is_free(self) -> None:
+        """What waits in the line's queue goes out."""
+        self.line_busy.clear()
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_result(None)
 
     def obey(self, closed: bool) -> OutputResult:
         self.closed = closed
@@ -92,6 +109,9 @@ class Street:
         self.commands.append((asyncio.get_running_loop().time(), relay_id, closed))
         self.state[relay_id] = closed
         return OutputResult(True, closed, None)
+
+    def withdraw_output(self, relay_id: str) -> None:
+        """Nothing waits here."""
 
     async def on_observed(self, account_id: str, connected: bool) -> None:
         assert self.state["R" + account_id[1:]] is connected
@@ -273,6 +293,44 @@ def test_wish_that_changes_on_the_wire_wins_in_the_end(virtual: Run) -> None:
     assert relay.closed is True
     assert relay.in_flight_max == 1
     assert relay.disobeyed == []
+
+
+def test_a_cut_that_still_waits_for_the_line_is_taken_back_when_the_customer_pays(virtual: Run) -> None:
+    async def scenario() -> Relay:
+        relay = Relay()
+        relay.line_busy.set()
+        relay.read()
+        await relay.actuation.want("A1", False)
+        await asyncio.sleep(COMMAND_S)
+        await relay.actuation.want("A1", True)
+        relay.line_is_free()
+        await relay.rounds(True, 5)
+        assert relay.wishes() == []
+        await relay.rounds(False, 5)
+        return relay
+
+    relay = virtual(scenario())
+    assert relay.wishes() == [False]  # a later cut is one like any other
+    assert relay.closed is False
+    assert relay.disobeyed == []
+
+
+def test_a_cut_that_is_wanted_again_before_the_line_has_let_go_of_it_goes_out_once(virtual: Run) -> None:
+    async def scenario() -> Relay:
+        relay = Relay()
+        relay.line_busy.set()
+        relay.read()
+        await relay.actuation.want("A1", False)
+        await asyncio.sleep(COMMAND_S)
+        await relay.actuation.want("A1", True)
+        await relay.actuation.want("A1", False)
+        relay.line_is_free()
+        await relay.rounds(False, 5)
+        return relay
+
+    relay = virtual(scenario())
+    assert relay.wishes() == [False]
+    assert relay.closed is False
 
 
 def test_command_of_an_old_wish_that_was_not_answered_delays_the_new_one_by_nothing(virtual: Run) -> None:

@@ -148,6 +148,22 @@ def test_reboot_with_an_unset_clock_shortens_no_grace_and_cuts_nobody(virtual: R
     assert world.houses["A01"].closed
 
 
+def test_a_clock_that_is_set_is_noted_and_the_graces_are_recorded_by_it_at_once(virtual: Run, kit: Any) -> None:
+    """A power cut later, no grace may be measured from the wall as it was before the step."""
+
+    async def scenario() -> Any:
+        world = kit.World(kit.House(1, opening_nano=100 * YUAN), slot_s=86_400)
+        await world.live(3.2)
+        world.clock_offset_s = 3600  # the same slot, as far as records go
+        await world.live(1)
+        return world
+
+    world = virtual(scenario())
+    (noted,) = [event for event in world.log.of(ev.ConditionNoted) if event.condition == "clock_set"]
+    assert noted.detail == "+3600 s"
+    assert [event.at for event in world.log.of(ev.ReadingsRecorded)][1:] == [noted.at]
+
+
 # --- a journal that fails --------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from edge.agent.actuation import Actuation, RelayFacts
 from edge.bus.line import LineMaster, LineSettings, MeterOnLine, MeterSample, OutputResult, RelayOnLine, RelayState
 from edge.meters.model import load_model
 
@@ -250,6 +251,37 @@ def test_a_newer_wish_supersedes_one_that_has_not_begun(wire: SimpleNamespace, v
             assert [result.reason for result in results] == ["superseded", None, None]
             assert site.slaves[BOARD_ID].registers[1, 0] == 1
             assert site.slaves[BOARD_ID].registers[1, 5] == 0
+
+    virtual(story())
+
+
+def test_a_cut_that_waits_behind_others_is_not_sent_once_the_supply_is_wanted_again(
+    wire: SimpleNamespace, virtual: Run
+) -> None:
+    """Paid while the cut waits in the line's queue: the newest wish wins before the frame goes out."""
+
+    async def observed(_account_id: str, _connected: bool) -> None:
+        """Nobody keeps it here."""
+
+    async def story() -> None:
+        async with Site(wire) as site:
+            await after(1.01)
+            relays = {name: RelayFacts(name, name, site.master, False) for name in ("r1", "r2")}
+            actuation = Actuation(relays, observed, observed)  # type: ignore[arg-type]
+            for state in site.relays:
+                actuation.on_relay(state)
+            for name in relays:
+                await actuation.want(name, False)
+            await asyncio.sleep(0)
+            await actuation.want("r2", True)
+            await after(2.0)
+            opened = [frame[2:4] for frame in site.asked(BOARD_ID) if frame[1] == 5 and frame[4:6] == b"\x00\x00"]
+            assert opened == [b"\x00\x00"]  # r1 alone
+            assert site.slaves[BOARD_ID].registers[1, 0] == 0
+            assert site.slaves[BOARD_ID].registers[1, 5] == 1
+            await actuation.want("r2", False)
+            await after(2.0)
+            assert site.slaves[BOARD_ID].registers[1, 5] == 0  # and a wish after that is a wish like any other
 
     virtual(story())
 

@@ -251,6 +251,17 @@ def test_nobody_is_cut_under_a_policy_past_its_end(due: Any, at: Any) -> None:
     assert deferred.blockers == (("policy_not_valid", {"policy": "normal@1", "valid_until": at(DUE)}),)
 
 
+def test_a_clock_set_back_revives_no_policy(due: Any, at: Any) -> None:
+    """The wall has shown the policy's end, and energy is charged up to there; then somebody sets it back."""
+    change_policy(due, valid_until=UnixSeconds(at(DUE) - 600))
+    due.round(at(DUE) - 60, 0)
+    due.elapsed_offset_s = 40 * 86_400
+    assert cut_events(due.round(at(DUE) - 40 * 86_400, 0)) == []
+    due.quality = ClockQuality.RTC
+    (deferred,) = [event for event in due.events if isinstance(event, ev.CutDeferred)][-1:]
+    assert [code for code, _ in deferred.blockers] == ["policy_not_valid"]
+
+
 def test_in_friendly_hours_nobody_is_cut_and_their_end_cuts_at_once(due: Any, at: Any) -> None:
     change_policy(due, friendly_windows=daily_windows([("08:00", "09:00"), ("20:00", "07:00")]))
     assert cut_events(due.round(at(DUE), 0)) == []

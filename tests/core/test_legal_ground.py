@@ -143,9 +143,12 @@ def test_nothing_is_deemed_for_a_display_or_a_statutory_customer(site: Any, at: 
 
 def test_time_that_nobody_vouches_for_deems_nothing(site: Any, at: Any) -> None:
     raised(site, at, notice_proof=NoticeProof.DEEMED_AFTER_HOURS)
-    site.boot_id, site.quality, site.elapsed_offset_s = "boot-2", ClockQuality.FLOOR, -(10**6)
-    site.round(at("2024-04-20T08:00"), 0)
+    site.boot_id, site.quality = "boot-2", ClockQuality.FLOOR
+    site.elapsed_offset_s = at("2024-01-01T00:00") - at("2024-04-20T08:00")  # started now: the boot vouches for itself
+    site.round(at("2024-04-21T07:59:59"), 0)
     assert receipts(site) == []
+    site.round(at("2024-04-21T08:00"), 0)
+    assert receipts(site)
 
 
 def test_a_formal_notice_is_proved_by_the_hash_of_its_own_document(site: Any, at: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from edge.core import events as ev
 from edge.core.calendar import daily_windows
 from edge.core.policy import Policy
-from edge.core.units import ClockQuality, ClockReading, UnixSeconds, believed_seconds
+from edge.core.units import ClockQuality, ClockReading, UnixSeconds, believed_seconds, least_seconds
 
 NANO = 1_000_000_000
 PURE = Policy(daily_energy_default_wh=10_000, cut_reading_age_s_max=3600)  # type: ignore[arg-type]
@@ -188,6 +188,91 @@ def test_time_across_boots_counts_only_between_trusted_clocks() -> None:
         assert believed_seconds(before, clock(4_600, "two", quality)) == 0
         assert believed_seconds(clock(1_000, "one", quality), clock(4_600, "two", ClockQuality.NTP)) == 0
     assert believed_seconds(before, clock(500, "two", ClockQuality.NTP)) == 0
+
+
+def test_time_across_boots_is_not_measured_by_a_doubted_clock() -> None:
+    def clock(at: int, boot_id: str, doubted: bool) -> ClockReading:
+        return ClockReading(UnixSeconds(at), (at - 1_000) * 1_000, boot_id, ClockQuality.NTP, doubted)
+
+    assert believed_seconds(clock(1_000, "one", False), clock(4_600, "two", True)) == 0
+    assert believed_seconds(clock(1_000, "one", True), clock(4_600, "two", False)) == 0
+    assert believed_seconds(clock(1_000, "one", True), clock(4_600, "one", True)) == 3_600  # the boot needs no wall
+    # Where nothing moves the beginning on, this boot's own time still ends it.
+    assert least_seconds(clock(1_000, "one", True), clock(4_600, "two", True)) == 3_600
+    assert least_seconds(clock(2_000, "one", True), clock(4_600, "one", True)) == 2_600
+
+
+def started_again(
+    site: Any, at: Any, boot_id: str, start_at: int, wall_ahead_s: int = 0, doubted: bool = False
+) -> None:
+    """A new boot: time since it is 0 at true time `start_at`, and the wall is ahead of that."""
+    site.boot_id, site.doubted = boot_id, doubted
+    site.elapsed_offset_s = at("2024-01-01T00:00") - start_at - wall_ahead_s
+
+
+def grace_of(site: Any) -> int:
+    """What has elapsed at the newest record."""
+    return int(site.state.accounts["A01"].episode.grace_elapsed_s)
+
+
+def test_a_wall_forty_days_ahead_after_a_power_cut_shortens_no_grace(in_arrears: Any, at: Any) -> None:
+    forty_days_s = 40 * 86_400
+    in_arrears.round(at("2024-04-13T20:00"), 0)
+    started_again(in_arrears, at, "boot-2", at("2024-04-13T20:10"), forty_days_s, doubted=True)
+    in_arrears.round(at("2024-04-13T20:15") + forty_days_s, 0)
+    assert grace_of(in_arrears) == 12 * 3600
+    in_arrears.round(at("2024-04-13T21:15") + forty_days_s, 0)
+    assert grace_of(in_arrears) == 13 * 3600
+    assert in_arrears.state.accounts["A01"].episode.notice(3) is None
+
+
+def test_a_wall_forty_days_back_before_a_power_cut_shortens_no_grace(in_arrears: Any, at: Any) -> None:
+    forty_days_s = 40 * 86_400
+    in_arrears.round(at("2024-04-13T20:00"), 0)
+    in_arrears.elapsed_offset_s, in_arrears.doubted = forty_days_s, True
+    in_arrears.round(at("2024-04-13T20:10") - forty_days_s, 0)
+    started_again(in_arrears, at, "boot-2", at("2024-04-13T21:10"))
+    in_arrears.round(at("2024-04-13T21:15"), 0)
+    assert grace_of(in_arrears) == 12 * 3600 + 600  # the hour without power is not counted: nobody can say
+
+
+def test_a_doubt_that_is_lifted_gives_the_time_without_power_back(in_arrears: Any, at: Any) -> None:
+    in_arrears.round(at("2024-04-13T20:00"), 0)
+    for hour in (21, 22):  # two power cuts, and the cloud out of reach after both
+        started_again(in_arrears, at, f"boot-{hour}", at(f"2024-04-13T{hour}:30"), doubted=True)
+        in_arrears.round(at(f"2024-04-13T{hour}:40"), 0)
+        in_arrears.round(at(f"2024-04-13T{hour}:50"), 0)
+    assert grace_of(in_arrears) == 12 * 3600 + 2 * 600
+    in_arrears.doubted = False
+    in_arrears.round(at("2024-04-13T23:00"), 0)
+    assert grace_of(in_arrears) == 15 * 3600
+
+
+def test_time_given_back_counts_as_none_since_notice_3(in_arrears: Any, at: Any) -> None:
+    """Notice 3 was handed over while the clock was doubted: the half hour before the cut is kept in full."""
+    in_arrears.round(at("2024-04-16T07:00"), 0)
+    started_again(in_arrears, at, "boot-2", at("2024-04-16T09:00"), doubted=True)
+    in_arrears.round(at("2024-04-16T09:00"), 0)
+    in_arrears.round(at("2024-04-16T09:30"), 0)
+    in_arrears.round(at("2024-04-16T09:31"), 0)
+    in_arrears.receipt(at("2024-04-16T09:31"), 3)
+    in_arrears.doubted = False
+    in_arrears.round(at("2024-04-16T09:45"), 0)
+    assert "DisconnectControlChanged" not in in_arrears.names()
+    in_arrears.round(at("2024-04-16T10:01"), 0)
+    assert named(in_arrears.events[-1]) == "cut"
+
+
+def test_a_step_within_the_boot_ends_what_was_to_be_given_back(in_arrears: Any, at: Any) -> None:
+    """No one can say which wall was right, the one before the step or the one after."""
+    forty_days_s = 40 * 86_400
+    in_arrears.elapsed_offset_s = forty_days_s
+    in_arrears.round(at("2024-04-13T20:00") - forty_days_s, 0)  # wrong, and nobody knows
+    in_arrears.elapsed_offset_s, in_arrears.doubted = 0, True
+    in_arrears.round(at("2024-04-13T20:10"), 0)
+    started_again(in_arrears, at, "boot-2", at("2024-04-13T20:20"))
+    in_arrears.round(at("2024-04-13T20:30"), 0)
+    assert grace_of(in_arrears) == 12 * 3600 + 600
 
 
 def test_a_power_cut_with_a_dead_clock_adds_nothing_to_the_grace(in_arrears: Any, at: Any) -> None:
