@@ -1,9 +1,21 @@
 """What the agent is told at its start and does not change while it runs: who is connected to what."""
 
-from dataclasses import dataclass
+from dataclasses import field
 
+from edge.core.demand import Contracted
+from edge.core.lean import dataclass
 from edge.core.policy import Policy
 from edge.core.units import MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class MeterPlace:
+    """Where a meter hangs."""
+
+    meter_id: str
+    line_id: str
+    device_id: int
+    position: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +32,14 @@ class AccountFacts:
     opening_nano: MoneyNano
     protected: bool
     policy: Policy
+    contracted: Contracted = field(default_factory=Contracted)
+    other_meters: tuple[MeterPlace, ...] = ()  # a landlord's: their energy is paid from this account too
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """(line, device id) of all its meters."""
+        others = ((place.line_id, place.device_id) for place in self.other_meters)
+        return ((self.line_id, self.device_id), *others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,20 @@
 """The newest sample of every meter, in memory: between two rounds nothing of it is written.
 
 Every round the accounting gets the newest one of each meter, together with the one before it,
-from which a register at midnight is interpolated. Energy Wh, times of the accounting clock.
+from which a register at midnight is interpolated. Of an account with several meters (a landlord) it gets
+one sample of their sum, while all of them answer. Energy Wh, times of the accounting clock.
 """
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 
 from edge.bus.records import MeterSample
 from edge.core.account import Register
 from edge.core.commands import Sample
+from edge.core.frozen import quickly
+from edge.core.landlord import pooled_sample
+from edge.core.lean import dataclass
 from edge.core.units import WattHours
 
 POWER_POINT = "power_total"  # of edge.meters
@@ -32,12 +37,20 @@ class _Newest:
     before: Register | None = None
 
 
+_sample = quickly(Sample)
+
+
 class Metering:
     """Takes samples from the lines, gives them to the accounting."""
 
     def __init__(self, meters: Mapping[str, MeterFacts]) -> None:
         """`meters` by meter id."""
         self._meters = meters
+        by_account: dict[str, list[str]] = {}
+        for meter_id, facts in meters.items():
+            by_account.setdefault(facts.account_id, []).append(meter_id)
+        # By each meter of an account that has more than one: all of them.
+        self._pools = {one: tuple(ids) for ids in by_account.values() if len(ids) > 1 for one in ids}
         self._newest: dict[str, _Newest] = {}
         self._over_since_ms: dict[str, int] = {}  # by meter: time since boot at which its load limit was passed
 
@@ -54,25 +67,42 @@ class Metering:
 
     def samples(self, account_ids: Container[str], power_w_limits: Mapping[str, int] = {}) -> tuple[Sample, ...]:
         """The newest samples of these accounts' meters. `power_w_limits` by account: load limits to watch."""
-        return tuple(
-            _sample_of(facts, entry, self._seconds_over(power_w_limits.get(facts.account_id), entry.sample))
+        alone = [
+            _sample_of(facts, entry, self._seconds_over(power_w_limits.get(facts.account_id), (entry.sample,)))
             for meter_id, entry in self._newest.items()
-            if (facts := self._meters.get(meter_id)) is not None and facts.account_id in account_ids
-        )
+            if (facts := self._meters.get(meter_id)) is not None
+            and facts.account_id in account_ids
+            and meter_id not in self._pools
+        ]
+        pooled = [self._pooled(meter_ids, power_w_limits) for meter_ids in dict.fromkeys(self._pools.values())]
+        return (*alone, *(one for one in pooled if one is not None and one.account_id in account_ids))
 
     def latest(self, meter_id: str) -> Sample | None:
-        """The newest sample of an account's meter, None for a meter without account or sample."""
+        """The newest sample of the account of a meter, None for a meter without account or sample."""
+        if meter_id in self._pools:
+            return self._pooled(self._pools[meter_id])
         entry, facts = self._newest.get(meter_id), self._meters.get(meter_id)
         return None if entry is None or facts is None else _sample_of(facts, entry)
 
-    def _seconds_over(self, limit_w: int | None, sample: MeterSample) -> int:
-        """How long the meter has shown more power than a limit. A restart forgets it: never too early."""
-        power_w = None if limit_w is None else sample.values.get(POWER_POINT)
-        if limit_w is None or power_w is None or power_w <= limit_w:
-            self._over_since_ms.pop(sample.meter_id, None)
+    def _pooled(self, meter_ids: tuple[str, ...], power_w_limits: Mapping[str, int] = {}) -> Sample | None:
+        """The sum of an account's meters, None until each of them has been read and while one is silent."""
+        entries = [(self._meters[one], self._newest[one]) for one in meter_ids if one in self._newest]
+        if len(entries) < len(meter_ids):
+            return None
+        account_id = entries[0][0].account_id
+        over_s = self._seconds_over(power_w_limits.get(account_id), [entry.sample for _, entry in entries])
+        sample = pooled_sample(account_id, [_sample_of(facts, entry) for facts, entry in entries])
+        return None if sample is None else replace(sample, power_over_s=over_s)
+
+    def _seconds_over(self, limit_w: int | None, samples: Sequence[MeterSample]) -> int:
+        """How long an account's meters have shown more power than a limit. A restart forgets it: never too early."""
+        key, elapsed_ms = samples[0].meter_id, min(sample.clock.elapsed_ms for sample in samples)
+        powers_w = [] if limit_w is None else [sample.values.get(POWER_POINT, Decimal(0)) for sample in samples]
+        if limit_w is None or sum(powers_w) <= limit_w:
+            self._over_since_ms.pop(key, None)
             return 0
-        since_ms = self._over_since_ms.setdefault(sample.meter_id, sample.clock.elapsed_ms)
-        return (sample.clock.elapsed_ms - since_ms) // 1000
+        since_ms = self._over_since_ms.setdefault(key, elapsed_ms)
+        return (elapsed_ms - since_ms) // 1000
 
 
 def _register(sample: MeterSample) -> Register:
@@ -80,7 +110,7 @@ def _register(sample: MeterSample) -> Register:
 
 
 def _sample_of(facts: MeterFacts, entry: _Newest, power_over_s: int = 0) -> Sample:
-    return Sample(
+    return _sample(
         account_id=facts.account_id,
         at=entry.sample.clock.at,
         register_wh=entry.sample.register_wh,

@@ -12,6 +12,8 @@ from typing import Any
 from edge.core.account import State
 from edge.core.calendar import ZoneOffsets, midnight_of
 from edge.core.charge import BandRates, Rating
+from edge.core.month_lines import not_measured_here
+from edge.core.purchased import as_used, not_sold_here, purchase_blocks
 from edge.core.rating import CompiledTariff, Rate, reference_rate
 from edge.core.surcharge import with_surcharges
 from edge.core.tariff import Tariff, compile_tariff, load_tariff
@@ -20,6 +22,8 @@ from edge.core.units import SECONDS_PER_DAY, UnixSeconds
 SPAN_AHEAD_S = 400 * SECONDS_PER_DAY
 RENEW_BEFORE_END_S = 200 * SECONDS_PER_DAY
 SPAN_BACK_S = 40 * SECONDS_PER_DAY
+# What a meter would have to count, each a register of its own, for a month's mean power factor.
+REACTIVE_POINTS = ("reactive_import_total", "reactive_export_total")
 
 RateMaker = Callable[[Sequence[CompiledTariff]], Rate]
 ZoneReader = Callable[[str, int, int], ZoneOffsets]
@@ -47,12 +51,12 @@ def not_charged_on_site(tariff: Tariff) -> str | None:
     """
     terms = tariff.terms
     parts = {
-        "a vend cycle": tariff.counts_purchases,
-        "demand": bool(terms.demands),
-        "a power-factor adjustment": terms.power_factor is not None,
+        f"a power-factor adjustment (no meter model here has {' and '.join(REACTIVE_POINTS)})": terms.power_factor
+        is not None,
         "surcharges that do not come out whole": with_surcharges(tariff) is None,
     }
-    found = [name for name, has in parts.items() if has]
+    periods = [period.name for period in tariff.periods]
+    found = [*not_sold_here(tariff), *not_measured_here(terms, periods), *(name for name, has in parts.items() if has)]
     return f"has {', '.join(found)}, which accounts on site do not charge" if found else None
 
 
@@ -89,11 +93,12 @@ class Pricing:
         valid_from = {key: _valid_from(self._tariffs[key], zone, end_at) for key in sorted(documents)}
         # One that is valid after the span waits for a later one: it prices nothing yet.
         compiled = {
-            key: compile_tariff([self._tariffs[key]], zone, max(first_at, valid_at), end_at)
+            key: compile_tariff([as_used(self._tariffs[key])], zone, max(first_at, valid_at), end_at)
             for key, valid_at in valid_from.items()
             if valid_at < end_at
         }
         tables, bands = list(compiled.values()), dict[str, BandRates]()
+        purchases = {key: purchase_blocks(self._tariffs[key]) for key in compiled}
         for key in compiled:
             tariff = self._tariffs[key]
             if tariff.bands is not None:
@@ -112,6 +117,7 @@ class Pricing:
             minor_nano=self._minor_nano,
             terms={key: self._tariffs[key].terms for key in compiled},
             bands=bands,
+            purchases={key: blocks for key, blocks in purchases.items() if blocks is not None},
         )
 
 

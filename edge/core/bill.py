@@ -11,7 +11,7 @@ tariff, and a surcharge is taken of the lines of its own version.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from edge.core.calendar import ZoneOffsets, date_from_day, day_from_date, days_in_month, local_day, midnight_of
@@ -24,6 +24,7 @@ from edge.core.demand import (
     ratcheted,
 )
 from edge.core.late_charge import Arrears, late_fee
+from edge.core.lean import dataclass
 from edge.core.power_factor import adjustment_ppm, mean_power_factor, reactive_used
 from edge.core.rating import CompiledTariff, RatedInterval
 from edge.core.tariff import Tariff, compile_tariff

@@ -12,10 +12,13 @@ from edge.core.account import Account, Register, State
 from edge.core.calendar import ZoneOffsets, local_day, month_start, next_local_midnight
 from edge.core.charge import Rating, rate_to
 from edge.core.credit_grant import grant_events
+from edge.core.credit_terms import CreditUnit
 from edge.core.daily_charges import Days, daily_events, days_since
 from edge.core.emergency import emergency_used
 from edge.core.issue_cycle import ends_billing_month, is_issued_after
 from edge.core.ledger import apply
+from edge.core.month_lines import demand_lines, demand_window_s, month_first_day
+from edge.core.purchased import repriced
 from edge.core.reading import freeze_register
 from edge.core.terms import ChargeSpan
 from edge.core.units import SECONDS_PER_DAY, MoneyNano, UnixSeconds, WattHours, round_half_away
@@ -41,19 +44,21 @@ def cross_boundaries(
     state: State, account_id: str, before: Register | None, after: Register, rating: Rating
 ) -> list[ev.Event]:
     """Events of every boundary after the recorded register, up to and with `after`, in order."""
+    if _next_boundary(state, account_id, rating.zone) > after.at:
+        return []
     crossing = _Crossing(state, account_id, rating, [])
-    while True:
-        boundary_at = _next_boundary(crossing)
-        if boundary_at > after.at:
-            return crossing.events
+    while (boundary_at := _next_boundary(crossing.state, account_id, rating.zone)) <= after.at:
         _cross(crossing, boundary_at, before, after)
+    return crossing.events
 
 
-def _next_boundary(crossing: _Crossing) -> UnixSeconds:
-    recorded_at = crossing.account.recorded.at
-    changes = [at for at, account_id, _ in crossing.state.pending_tariffs if account_id == crossing.account_id]
-    upcoming = [max(at, recorded_at + 1) for at in changes]  # one told late takes effect at the next boundary
-    return UnixSeconds(min([next_local_midnight(crossing.rating.zone, recorded_at), *upcoming]))
+def _next_boundary(state: State, account_id: str, zone: ZoneOffsets) -> UnixSeconds:
+    recorded_at = state.accounts[account_id].recorded.at
+    boundary_at = next_local_midnight(zone, recorded_at)
+    for at, changed_id, _tariff in state.pending_tariffs:
+        if changed_id == account_id:
+            boundary_at = min(boundary_at, max(at, recorded_at + 1))  # one told late takes effect at the next one
+    return UnixSeconds(boundary_at)
 
 
 def _cross(crossing: _Crossing, boundary_at: UnixSeconds, before: Register | None, after: Register) -> None:
@@ -90,6 +95,8 @@ def _cross(crossing: _Crossing, boundary_at: UnixSeconds, before: Register | Non
     )
     if midnight:
         _end_days(crossing, days_since(account.frozen.at, boundary_at, zone))
+        if ends_billing_month(account.policy.issue_day, local_day(zone, boundary_at) - 1):
+            _post_demand(crossing, boundary_at)
         if _is_issue_instant(account, zone, boundary_at):
             _issue_bill(crossing, boundary_at)
         _record_emergency(crossing, boundary_at)
@@ -97,12 +104,19 @@ def _cross(crossing: _Crossing, boundary_at: UnixSeconds, before: Register | Non
     _activate_tariffs(crossing, boundary_at)
 
 
-def issue_now(state: State, account_id: str, rating: Rating) -> list[ev.Event]:
-    """The bill up to the recorded register, at its instant: at a vend, at a change of tenant. Nothing since: none."""
+def issue_now(state: State, account_id: str, rating: Rating, *, last: bool = False) -> list[ev.Event]:
+    """The bill up to the recorded register, at its instant: at a vend, at a change of tenant. Nothing since: none.
+
+    The last one of a tenant holds the month lines of his part of the month.
+    """
     crossing = _Crossing(state, account_id, rating, [])
     account = crossing.account
     at = account.recorded.at
-    if at > account.issue.at or account.charged:  # an untrusted clock charges energy where time stands
+    if last:
+        _post_demand(crossing, at)
+        account = crossing.account
+    # An untrusted clock charges energy where time stands.
+    if account.month_nano or account.charged or at > account.issue.at:
         _issue_bill(crossing, at)
         _record_emergency(crossing, at)
     return crossing.events
@@ -114,6 +128,22 @@ def _end_days(crossing: _Crossing, days: Days) -> None:
         crossing.emit(event)
     for event in grant_events(crossing.account, days):
         crossing.emit(event)
+
+
+def _post_demand(crossing: _Crossing, at: UnixSeconds) -> None:
+    """What power costs, for the billing month that ends here."""
+    account, zone = crossing.account, crossing.rating.zone
+    terms = crossing.rating.terms.get(account.tariff)
+    opened_day, end_day = local_day(zone, account.opened_at), local_day(zone, at)
+    if terms is None or not terms.demands or end_day <= opened_day:
+        return
+    lines = tuple(demand_lines(account, terms, opened_day, end_day))
+    first_day = max(opened_day, month_first_day(account.policy.issue_day, end_day - 1))
+    power_w = account.demand.power_w_max if account.demand is not None else None
+    amount = MoneyNano(sum(line.amount_nano for line in lines))
+    posted = (MoneyNano(-amount), MoneyNano(account.money_nano - amount))
+    span = (first_day, end_day)
+    crossing.emit(ev.DemandChargePosted(at, account.account_id, *span, power_w, lines, *posted))
 
 
 def _count_month(crossing: _Crossing, at: UnixSeconds) -> None:
@@ -150,10 +180,12 @@ def _issue_bill(crossing: _Crossing, at: UnixSeconds) -> None:
     The bill's total holds the standing charges of its period, which were posted by the day.
     """
     account, minor_nano = crossing.account, crossing.rating.minor_nano
-    amount, standing = account.estimate_nano, account.standing_nano
-    minimum = _missing_to_minimum(crossing, amount + standing, at)
-    bill_minor = round_half_away(amount + standing + minimum, minor_nano)
-    rounding = MoneyNano(amount + standing + minimum - bill_minor * minor_nano)
+    amount, standing, bought = account.estimate_nano, account.standing_nano, account.bought.posted_nano
+    before = amount + standing + bought + account.month_nano
+    minimum = _missing_to_minimum(crossing, before, at)
+    total = before + minimum
+    bill_minor = round_half_away(total, minor_nano)
+    rounding = MoneyNano(total - bill_minor * minor_nano)
     crossing.emit(
         ev.BillIssued(
             at=at,
@@ -171,6 +203,8 @@ def _issue_bill(crossing: _Crossing, at: UnixSeconds) -> None:
             balance_nano=MoneyNano(account.money_nano - amount),
             standing_nano=standing,
             minimum_nano=minimum,
+            bought_nano=bought,
+            month_nano=account.month_nano,
         )
     )
     if minimum:
@@ -207,4 +241,19 @@ def _activate_tariffs(crossing: _Crossing, at: UnixSeconds) -> None:
         position = account.cycle_energy_wh
         if len(position) != count:
             position = (sum(position), *(0,) * (count - 1))
-        crossing.emit(ev.TariffActivated(at, account.account_id, tariff, position))
+        window_s = demand_window_s(crossing.rating.terms.get(tariff))
+        crossing.emit(ev.TariffActivated(at, account.account_id, tariff, position, window_s))
+        _reprice_bought(crossing, at, tariff)
+
+
+def _reprice_bought(crossing: _Crossing, at: UnixSeconds, tariff: str) -> None:
+    """Under a tariff whose blocks count purchases: energy that was bought stays as many watt-hours."""
+    account, blocks = crossing.account, crossing.rating.purchases.get(tariff)
+    before = account.bought.basis_micro_per_kwh
+    after = 0 if blocks is None else blocks.basis_micro_per_kwh
+    if before == after or account.policy.credit.unit is not CreditUnit.MONEY:
+        return
+    live_nano = account.recorded_live_nano
+    posting = repriced(live_nano, before, after) if after else MoneyNano(0)
+    balance = MoneyNano(account.money_nano + posting)
+    crossing.emit(ev.BoughtEnergyRepriced(at, account.account_id, before, after, live_nano, posting, balance))

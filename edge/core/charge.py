@@ -6,12 +6,16 @@ calculation from the issue (RULES.md 2). Source: COSEM Charge (class_id 113).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from edge.core.account import Account, Register
 from edge.core.allocation import Standing, payment_for
 from edge.core.calendar import ZoneOffsets, local_day
+from edge.core.credit_terms import CreditUnit
 from edge.core.emergency import emergency_used
+from edge.core.frozen import quickly
+from edge.core.lean import dataclass
+from edge.core.purchased import PurchaseBlocks, credit_for
 from edge.core.rating import Interval, Position, Rate, RatedInterval
 from edge.core.terms import HistoryBands, Terms
 from edge.core.units import SECONDS_PER_DAY, MoneyNano
@@ -37,6 +41,7 @@ class Rating:
     minor_nano: int  # nano-currency in one minor unit
     terms: Mapping[str, Terms] = field(default_factory=dict)  # id@version -> what is charged besides energy
     bands: Mapping[str, BandRates] = field(default_factory=dict)  # id@version -> its bands, where it has any
+    purchases: Mapping[str, PurchaseBlocks] = field(default_factory=dict)  # id@version -> blocks of what is bought
 
     def position(self, account: Account) -> Position:
         """Where the account stands in its tariff's blocks."""
@@ -44,7 +49,7 @@ class Rating:
         index = self.indexes[account.tariff]
         if bands is not None:
             index = bands.indexes[bands.history.band_of(account.month_energies_wh)]
-        return Position(index, account.cycle_energy_wh, account.cycle_start_at)
+        return _made_position(index, account.cycle_energy_wh, account.cycle_start_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,9 @@ class Figures:
     estimate_nano: MoneyNano
     live_nano: MoneyNano
     reserve_nano: MoneyNano
+
+
+_made_interval, _made_position, _made_figures = quickly(Interval), quickly(Position), quickly(Figures)
 
 
 def rate_to(rating: Rating, account: Account, register: Register) -> RatedInterval:
@@ -71,13 +79,13 @@ def figures_of(rating: Rating, accounts: Sequence[Account], registers: Mapping[s
         energy_wh = reserve_energy_wh(account, register)
         reserve_end_at = register.at + account.policy.reserve_days * SECONDS_PER_DAY
         intervals.append(_interval(index, account, register))
-        intervals.append(Interval(index, register.at, reserve_end_at, energy_wh))
+        intervals.append(_made_interval(index, register.at, reserve_end_at, energy_wh, explained=False))
     rated = rating.rate([rating.position(account) for account in accounts], intervals)
     figures = {}
     for index, account in enumerate(accounts):
         fresh, reserve = rated[2 * index], rated[2 * index + 1]
         estimate = MoneyNano(account.estimate_nano + fresh.amount_nano)
-        figures[account.account_id] = Figures(
+        figures[account.account_id] = _made_figures(
             register=registers.get(account.account_id, account.recorded),
             fresh=fresh,
             estimate_nano=estimate,
@@ -117,10 +125,14 @@ def top_up_nano(account: Account, figures: Figures, rating: Rating, at: int) -> 
     used_nano = emergency_used(terms, account.emergency.invoked, figures.live_nano, account.threshold_nano)
     day = local_day(rating.zone, max(0, min(at, rating.zone.end_at - 1)))
     standing = Standing(figures.live_nano, account.threshold_nano, used_nano, debts.payment.cap_period(day))
-    needed = payment_for(figures.reserve_nano, debts, terms.old_debt_share, standing)
+    target_nano, blocks = figures.reserve_nano, rating.purchases.get(account.tariff)
+    if blocks is not None and target_nano > figures.live_nano and terms.unit is CreditUnit.MONEY:
+        credit_nano = credit_for(blocks, account.bought, target_nano - figures.live_nano, day)
+        target_nano = MoneyNano(figures.live_nano + credit_nano)
+    needed = payment_for(target_nano, debts, terms.old_debt_share, standing)
     return MoneyNano(-(-needed // rating.minor_nano) * rating.minor_nano)
 
 
 def _interval(index: int, account: Account, register: Register) -> Interval:
     energy_wh = register.register_wh - account.recorded.register_wh
-    return Interval(index, account.recorded.at, register.at, energy_wh)
+    return _made_interval(index, account.recorded.at, register.at, energy_wh)

@@ -7,24 +7,31 @@ result stands), payment id already applied (`duplicate`), `unknown_account`, `wr
 nano-currency.
 """
 
-from dataclasses import dataclass
-
 from edge.core import events as ev
 from edge.core.account import Account, Receipt, State
 from edge.core.allocation import Allocation, Standing, allocate
 from edge.core.calendar import ZoneOffsets, local_day
 from edge.core.commands import ApplyPayment, ReversePayment
+from edge.core.credit_terms import CreditUnit
 from edge.core.emergency import emergency_used, is_given_back
-from edge.core.units import ClockReading, MoneyNano, UnixSeconds
+from edge.core.lean import dataclass
+from edge.core.purchased import PurchaseBlocks, given_back, lines_kept, purchase
+from edge.core.units import ClockReading, MoneyNano, UnixSeconds, WattHours
+
+SIGNATURES_MIN = 2  # of a correction
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When and on what balance money comes in: the clock, the zone, and the live balance just before."""
+    """When and on what balance money comes in: the clock, the zone, and the live balance just before.
+
+    `blocks`: those of a tariff that counts what is bought.
+    """
 
     clock: ClockReading
     zone: ZoneOffsets
     live_nano: MoneyNano
+    blocks: PurchaseBlocks | None = None
 
 
 def payment_refusal(state: State, command: ApplyPayment, zone: ZoneOffsets) -> str | None:
@@ -62,6 +69,11 @@ def limit_day(state: State, account: Account, clock: ClockReading, zone: ZoneOff
     return max(known_day, _day_of(zone, clock.at)) if clock.quality.trusted else known_day
 
 
+def purchase_day(state: State, account: Account, clock: ClockReading, zone: ZoneOffsets) -> int:
+    """The local day a purchase counts on in its blocks: as `limit_day`, and not before the newest reading."""
+    return max(limit_day(state, account, clock, zone), _day_of(zone, account.recorded.at))
+
+
 def payment_events(state: State, command: ApplyPayment, moment: Moment) -> list[ev.Event]:
     """The events of a payment: applied or refused, where it went, and the stored result of its order."""
     if command.cid is not None and command.cid in state.applied:
@@ -92,16 +104,20 @@ def payment_events(state: State, command: ApplyPayment, moment: Moment) -> list[
     )
     # A time of payment in the future is nobody's; a back-dated one moves caps only (RULES.md 10).
     paid_at = min(command.paid_at, command.received.at)
-    found.extend(allocation_events(account, command.payment_id, command.amount_nano, paid_at, moment))
+    day = purchase_day(state, account, command.received, moment.zone)
+    found.extend(allocation_events(account, command.payment_id, command.amount_nano, (paid_at, day), moment))
     if command.cid is not None:
         found.append(ev.OrderApplied(at, command.cid, "credit", command.account_id))
     return found
 
 
 def allocation_events(
-    account: Account, payment_id: str, amount_nano: int, paid_at: int, moment: Moment
+    account: Account, payment_id: str, amount_nano: int, paid: tuple[int, int], moment: Moment
 ) -> list[ev.Event]:
-    """Where a payment just applied goes, if anything but the token credit; and emergency credit given back."""
+    """Where a payment just applied goes, if anything but the token credit; what it buys where blocks count
+    purchases; and emergency credit given back. `paid`: the instant, and the local day its purchase counts on.
+    """
+    paid_at, day = paid
     terms, threshold_nano, debts = account.policy.credit, account.threshold_nano, account.debts
     at, invoked = moment.clock.at, account.emergency.invoked
     used_nano = emergency_used(terms, invoked, moment.live_nano, threshold_nano)
@@ -109,14 +125,41 @@ def allocation_events(
     parts = allocate(
         amount_nano, debts, terms.old_debt_share, Standing(moment.live_nano, threshold_nano, used_nano, period)
     )
-    live_after = MoneyNano(moment.live_nano + parts.credit_nano)
+    bought = purchase_events(account, payment_id, parts.credit_nano, day, moment)
+    live_after = MoneyNano(moment.live_nano + parts.credit_nano + sum(event.posting_nano for event in bought))
     found: list[ev.Event] = []
     if parts.token_nano != amount_nano:
         used_after = emergency_used(terms, invoked, live_after, threshold_nano)
         found.append(_allocated(account, payment_id, amount_nano, parts, (at, period, used_after)))
+    found.extend(bought)
     if live_after >= threshold_nano and is_given_back(terms, invoked, live_after):
         found.append(ev.EmergencyCreditGivenBack(at, account.account_id, live_after))
     return found
+
+
+def purchase_events(
+    account: Account, payment_id: str, credit_nano: int, day: int, moment: Moment
+) -> list[ev.EnergyBought]:
+    """What credit just posted buys under a tariff whose blocks count purchases; nothing under another."""
+    blocks = moment.blocks
+    if blocks is None or account.policy.credit.unit is not CreditUnit.MONEY or credit_nano <= 0:
+        return []
+    bought = purchase(blocks, account.bought, credit_nano, day)
+    return [
+        ev.EnergyBought(
+            at=moment.clock.at,
+            account=account.account_id,
+            payment_id=payment_id,
+            first_day=bought.first_day,
+            before_wh=bought.before_wh,
+            energy_wh=WattHours(bought.energy_wh),
+            lines=bought.lines,
+            basis_micro_per_kwh=blocks.basis_micro_per_kwh,
+            rest_nano=bought.rest_nano,
+            posting_nano=MoneyNano(-bought.block_nano),
+            balance_nano=MoneyNano(account.money_nano + credit_nano - bought.block_nano),
+        )
+    ]
 
 
 def _allocated(
@@ -141,8 +184,18 @@ def _allocated(
     )
 
 
+def two_vouch(signed_by: tuple[str, ...]) -> bool:
+    """Whether two different keys stand behind a correction (SECURITY.md R6)."""
+    return len(set(signed_by)) >= SIGNATURES_MIN and "" not in signed_by
+
+
 def reversal_refusal(state: State, command: ReversePayment) -> str | None:
-    """Why a payment is not taken back, first failing check: unknown_payment, amount, above_payment, former_tenant."""
+    """Why a payment is not taken back, first failing check.
+
+    two_signatures, unknown_payment, amount, above_payment, former_tenant.
+    """
+    if not two_vouch(command.signed_by):
+        return "two_signatures"
     account_id = state.payments.get(command.payment_id)
     if account_id is None:
         return "unknown_payment"
@@ -167,7 +220,9 @@ def reversal_events(state: State, command: ReversePayment) -> list[ev.Event]:
         return [ev.OrderRefused(at, command.cid, "reverse", account_id, refusal)]
     balance = MoneyNano(state.accounts[account_id].money_nano - command.amount_nano)
     posting = MoneyNano(-command.amount_nano)
-    found: list[ev.Event] = [ev.PaymentReversed(at, account_id, command.payment_id, posting, balance)]
+    found: list[ev.Event] = [
+        ev.PaymentReversed(at, account_id, command.payment_id, posting, balance, command.signed_by)
+    ]
     receipt = state.receipts[command.payment_id]
     to_debts = command.amount_nano - (receipt.amount_nano - receipt.reversed_nano - receipt.debts_nano)
     if to_debts > 0:
@@ -178,8 +233,32 @@ def reversal_events(state: State, command: ReversePayment) -> list[ev.Event]:
                 at, account_id, command.payment_id, *parts, receipt.cap_period, MoneyNano(to_debts), after
             )
         )
+    if receipt.bought:
+        from_credit_nano = command.amount_nano - max(0, to_debts)
+        found.append(_energy_returned(state.accounts[account_id], command, receipt, from_credit_nano))
     found.append(ev.OrderApplied(at, command.cid, "reverse", account_id))
     return found
+
+
+def _energy_returned(
+    account: Account, command: ReversePayment, receipt: Receipt, taken_nano: int
+) -> ev.BoughtEnergyReturned:
+    """What the blocks of energy no longer bought had cost. `taken_nano` came from what the payment had bought by."""
+    kept = lines_kept(receipt.bought, taken_nano)
+    returned_wh = sum(line.energy_wh for line in receipt.bought) - sum(line.energy_wh for line in kept)
+    basis = account.bought.basis_micro_per_kwh or receipt.bought_basis_micro_per_kwh
+    posting_nano = given_back(receipt.bought, kept, basis)
+    return ev.BoughtEnergyReturned(
+        at=command.received.at,
+        account=account.account_id,
+        payment_id=command.payment_id,
+        first_day=receipt.bought_first_day,
+        energy_wh=WattHours(returned_wh),
+        lines=kept,
+        basis_micro_per_kwh=basis,
+        posting_nano=posting_nano,
+        balance_nano=MoneyNano(account.money_nano - taken_nano + posting_nano),
+    )
 
 
 def _owed_again(receipt: Receipt, amount_nano: int) -> tuple[MoneyNano, MoneyNano, MoneyNano]:

@@ -9,7 +9,7 @@ Amounts nano-currency, days local days since 1970-01-01.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edge.core import events as ev
 from edge.core.account import Account
@@ -19,6 +19,7 @@ from edge.core.debt import DebtKind, TimeDebt
 from edge.core.disconnect_control import ControlState
 from edge.core.emergency import emergency_used
 from edge.core.issue_cycle import ends_billing_month
+from edge.core.lean import dataclass
 from edge.core.terms import ChargeSpan, StandingCharge, Terms
 from edge.core.units import MoneyNano, UnixSeconds
 

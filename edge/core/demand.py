@@ -7,14 +7,17 @@ secondary sources; clock blocks (slip equal to the window) under-read what strad
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import accumulate
 
+from edge.core.lean import dataclass
 from edge.core.terms import PERCENT_100, ContractStep, Demand, OverContract, Ratchet
-from edge.core.units import round_half_away
+from edge.core.units import ClockReading, round_half_away
 
 _SECONDS_PER_MINUTE = 60
 _MINUTE_W_PER_WH = 60  # one Wh in a minute is 60 W
+_MS_PER_HOUR = 3_600_000
+_EARLY_S = 60  # a record may come that much early: rounds do not come by the second
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,60 @@ class PastDemand:
 
     month: int  # 1..12
     power_w: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contracted:
+    """What is contracted or connected, by the site book; None where it says nothing."""
+
+    contract_w: int | None = None
+    capacity_va: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DemandLine:
+    """One line of a month's power, with what it was worked out from. `days`: None for the whole month."""
+
+    name: str
+    kind: str
+    power_w: int  # billed
+    basis_w: int  # contracted, connected or measured
+    days: int | None
+    day_divisor: int | None
+    amount_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class DemandMeter:
+    """The highest mean power between two reading records since the month began; None: nothing was measured yet."""
+
+    window_s: int
+    power_w_max: int | None = None
+    base_wh: int = 0
+    base_clock: ClockReading | None = None  # of the record the running window began with
+
+
+def measured(meter: DemandMeter, register_wh: int, clock: ClockReading) -> DemandMeter:
+    """The meter after one more record. Windows are clock blocks: what straddles two of them is read low.
+
+    Time is monotonic, so no clock that is set makes a peak; a gap or a restart measures nothing.
+    """
+    base = meter.base_clock
+    if base is None or base.boot_id != clock.boot_id or register_wh < meter.base_wh:
+        return replace(meter, base_wh=register_wh, base_clock=clock)
+    elapsed_ms = clock.elapsed_ms - base.elapsed_ms
+    if elapsed_ms < (meter.window_s - _EARLY_S) * 1000:
+        return meter
+    highest_w = meter.power_w_max
+    if elapsed_ms <= 2 * meter.window_s * 1000:
+        power_w = (register_wh - meter.base_wh) * _MS_PER_HOUR // elapsed_ms
+        highest_w = max(power_w, highest_w or 0)
+    return replace(meter, power_w_max=highest_w, base_wh=register_wh, base_clock=clock)
+
+
+def unmeasured(meter: DemandMeter | None) -> DemandMeter | None:
+    """The meter where the register went on for another reason than use: the running window is given up."""
+    return None if meter is None else replace(meter, base_clock=None)
 
 
 def max_demand(minute_powers_w: Sequence[int], window_min: int, slip_min: int) -> int | None:

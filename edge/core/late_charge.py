@@ -6,9 +6,8 @@ Source: Supply Business Rules, article 98, by secondary copies: households 1 per
 the year the debt fell overdue and 3 in later years, at least 1.00 (RULES.md 3).
 """
 
-from dataclasses import dataclass
-
 from edge.core.calendar import date_from_day, day_from_date
+from edge.core.lean import dataclass
 from edge.core.terms import LateCharge
 from edge.core.units import round_half_away
 

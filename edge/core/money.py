@@ -13,18 +13,17 @@ from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.account import Account, State
 from edge.core.charge import Rating
-from edge.core.credit import limit_day, limit_refusal
+from edge.core.credit import Moment, limit_day, limit_refusal, purchase_day, purchase_events, two_vouch
 from edge.core.credit_terms import HUNDREDTHS_OF_PERCENT, PaymentMode
 from edge.core.debt import DebtKind
 from edge.core.emergency import is_offered
 from edge.core.instalment import InstalmentPlan, instalment_plan
-from edge.core.purchase_order import balance_after, order_fault, order_key
+from edge.core.purchase_order import OrderOperation, balance_after, order_fault, order_key
 from edge.core.tenancy import tenancy_events, tenancy_refusal
 from edge.core.units import MoneyNano
 
 DEBT_NANO_MAX = 10**17
 CAP_DAYS_MAX = 366
-SIGNATURES_MIN = 2
 NO_CREDIT = "no_credit"  # the local reason of a cut that credit ends
 
 Found = list[ev.Event] | str  # what it leads to, or why not
@@ -53,7 +52,7 @@ def _select_emergency_credit(state: State, command: cmd.SelectEmergencyCredit, _
     if account.mode is PaymentMode.CREDIT or not is_offered(terms, account.emergency.invoked, live_nano):
         return "not_offered"
     limit_nano = terms.emergency_limit_nano
-    found: list[ev.Event] = [ev.EmergencyCreditSelected(at, account.account_id, limit_nano, live_nano)]
+    found: list[ev.Event] = [ev.EmergencyCreditSelected(at, account.account_id, limit_nano, live_nano, command.actor)]
     if account.local_reason == NO_CREDIT and live_nano > account.threshold_nano - limit_nano:
         found.append(ev.LocalReasonCleared(at, account.account_id, live_nano))
     return found
@@ -116,7 +115,7 @@ def _take_purchase_order(state: State, command: cmd.TakePurchaseOrder, rating: R
     if fault is not None:
         return fault
     live_before = account.recorded_live_nano
-    live_nano = balance_after(order, live_before)
+    live_nano = balance_after(order, live_before)  # before blocks of purchases are charged
     posting_nano, day = MoneyNano(live_nano - live_before), limit_day(state, account, command.received, rating.zone)
     over = limit_refusal(state, account, posting_nano, live_before, day) if posting_nano > 0 else None
     if over is not None:
@@ -135,7 +134,11 @@ def _take_purchase_order(state: State, command: cmd.TakePurchaseOrder, rating: R
         posting_nano=posting_nano,
         balance_nano=MoneyNano(account.money_nano + posting_nano),
     )
-    return [applied]
+    if order.operation is not OrderOperation.APPEND:
+        return [applied]  # what is left was set by whoever counts there
+    moment = Moment(command.received, rating.zone, live_before, rating.purchases.get(account.tariff))
+    day = purchase_day(state, account, command.received, rating.zone)
+    return [applied, *purchase_events(account, "", posting_nano, day, moment)]
 
 
 def _change_tenant(state: State, command: cmd.ChangeTenant, rating: Rating) -> Found:
@@ -164,7 +167,7 @@ def _post_correction(state: State, command: cmd.PostCorrection, _rating: Rating)
         return "amount"
     if not command.reference:
         return "reference"
-    if len(set(command.signed_by)) < SIGNATURES_MIN or "" in command.signed_by:
+    if not two_vouch(command.signed_by):
         return "two_signatures"
     if abs(command.amount_nano) > account.policy.payment_nano_max:
         return "above_limit"

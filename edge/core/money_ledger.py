@@ -15,7 +15,8 @@ from edge.core.debt import DebtKind, Debts, PaymentDebt, TimeDebt, moved, with_p
 from edge.core.emergency import EmergencyCredit
 from edge.core.instalment import InstalmentPlan
 from edge.core.purchase_order import OrderOperation, PurchaseControl, PurchaseOrder
-from edge.core.units import MoneyNano
+from edge.core.purchased import Bought
+from edge.core.units import MoneyNano, WattHours
 
 MONTHS_KEPT = 24  # as many as a tariff may look back on
 _TIME_CHARGES = {kind.value: kind for kind in (DebtKind.TIME_1, DebtKind.TIME_2)}
@@ -64,6 +65,48 @@ def _allocated(account: Account, event: ev.PaymentAllocated) -> Account:
 
 def _allocation_reversed(account: Account, event: ev.AllocationReversed) -> Account:
     return replace(account, money_nano=event.balance_nano, debts=paid_debts(account.debts, event, -1))
+
+
+def _demand_charge_posted(account: Account, event: ev.DemandChargePosted) -> Account:
+    meter = account.demand
+    return replace(
+        account,
+        money_nano=event.balance_nano,
+        consumed_nano=MoneyNano(account.consumed_nano - event.posting_nano),
+        month_nano=MoneyNano(account.month_nano - event.posting_nano),
+        demand=None if meter is None else replace(meter, power_w_max=None),
+    )
+
+
+def receipt_of_purchase(receipt: Receipt, event: ev.EnergyBought | ev.BoughtEnergyReturned) -> Receipt:
+    """The receipt that says what energy stays bought by the payment."""
+    basis = event.basis_micro_per_kwh
+    return replace(receipt, bought=event.lines, bought_first_day=event.first_day, bought_basis_micro_per_kwh=basis)
+
+
+def _energy_bought(account: Account, event: ev.EnergyBought) -> Account:
+    bought = Bought(
+        energy_wh=WattHours(event.before_wh + event.energy_wh),
+        first_day=event.first_day,
+        rest_nano=event.rest_nano,
+        basis_micro_per_kwh=event.basis_micro_per_kwh,
+        posted_nano=MoneyNano(account.bought.posted_nano - event.posting_nano),
+    )
+    return replace(account, money_nano=event.balance_nano, bought=bought)
+
+
+def _bought_energy_returned(account: Account, event: ev.BoughtEnergyReturned) -> Account:
+    before = account.bought
+    left_wh = before.energy_wh - event.energy_wh if event.first_day == before.first_day else before.energy_wh
+    posted_nano = MoneyNano(before.posted_nano - event.posting_nano)
+    bought = replace(before, energy_wh=WattHours(left_wh), posted_nano=posted_nano)
+    return replace(account, money_nano=event.balance_nano, bought=bought)
+
+
+def _bought_energy_repriced(account: Account, event: ev.BoughtEnergyRepriced) -> Account:
+    posted_nano = MoneyNano(account.bought.posted_nano - event.posting_nano)
+    bought = replace(account.bought, basis_micro_per_kwh=event.basis_micro_per_kwh, posted_nano=posted_nano)
+    return replace(account, money_nano=event.balance_nano, bought=bought)
 
 
 def _debt_set(account: Account, event: ev.DebtSet) -> Account:
@@ -149,6 +192,8 @@ def _tenant_changed(account: Account, event: ev.TenantChanged) -> Account:
         reserved_nano=MoneyNano(0),
         purchase=PurchaseControl(),
         standing_nano=MoneyNano(0),
+        month_nano=MoneyNano(0),
+        bought=Bought(basis_micro_per_kwh=account.bought.basis_micro_per_kwh),
         grants={},
         granted_mark_nano=account.consumed_nano,
         month_energies_wh=(),
@@ -192,12 +237,16 @@ def _month_counted(account: Account, event: ev.MonthCounted) -> Account:
 
 ACCOUNT_CHANGES: Mapping[type, Callable[[Account, Any], Account]] = {
     ev.PaymentAllocated: _allocated,
+    ev.EnergyBought: _energy_bought,
+    ev.BoughtEnergyReturned: _bought_energy_returned,
+    ev.BoughtEnergyRepriced: _bought_energy_repriced,
     ev.AllocationReversed: _allocation_reversed,
     ev.DebtSet: _debt_set,
     ev.InstalmentsAgreed: _instalments_agreed,
     ev.InstalmentDue: _instalment_due,
     ev.DailyChargePosted: _daily_charge_posted,
     ev.MinimumBillPosted: _money_moved,
+    ev.DemandChargePosted: _demand_charge_posted,
     ev.EmergencyCreditSelected: _emergency_selected,
     ev.EmergencyCreditDrawn: _emergency_drawn,
     ev.EmergencyCreditGivenBack: _emergency_given_back,

@@ -1,4 +1,4 @@
-"""Taxes and surcharges on energy and standing charges as part of their prices, where that is exact.
+"""Taxes and surcharges on energy, standing charges and power as part of their prices, where that is exact.
 
 The estimate of a live account includes them (RULES.md 10). A price per kWh adds to every price of
 energy; a percentage multiplies what it is taken of. As long as every price stays a whole number of
@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from edge.core.rating import AMOUNT_NANO_MAX, PeriodPrices
 from edge.core.tariff import Tariff
-from edge.core.terms import PERCENT_100, ChargePart, Surcharge
+from edge.core.terms import PERCENT_100, ChargePart, Demand, Surcharge
 
 
 def with_surcharges(tariff: Tariff) -> Tariff | None:
@@ -26,6 +26,9 @@ def with_surcharges(tariff: Tariff) -> Tariff | None:
     for charge in tariff.terms.standing_charges:
         amount_nano = _raised(charge.amount_nano, surcharges, ChargePart.STANDING)
         standing.append(None if amount_nano is None else replace(charge, amount_nano=amount_nano))
+    demands = [_raised_demand(demand, surcharges) for demand in tariff.terms.demands]
+    if None in demands:
+        return None
     by_band = [band for band in bands if band is not None]
     charges = [charge for charge in standing if charge is not None]
     if periods is None or len(by_band) < len(bands) or len(charges) < len(standing):
@@ -34,7 +37,7 @@ def with_surcharges(tariff: Tariff) -> Tariff | None:
     prices = [price for row in (periods, *by_band) for period in row for price in period.prices_micro_per_kwh]
     if not all(0 <= price <= highest for price in prices):
         return None
-    terms = replace(tariff.terms, standing_charges=tuple(charges), surcharges=())
+    terms = replace(tariff.terms, standing_charges=tuple(charges), demands=tuple(filter(None, demands)), surcharges=())
     return replace(tariff, periods=periods, prices_by_band=tuple(by_band), terms=terms)
 
 
@@ -49,6 +52,13 @@ def _raised_periods(
             return None
         found.append(replace(period, prices_micro_per_kwh=whole))
     return tuple(found)
+
+
+def _raised_demand(demand: Demand, surcharges: Sequence[Surcharge]) -> Demand | None:
+    prices = [_raised(price, surcharges, ChargePart.BASIC) for price in demand.prices_micro_per_kw_month]
+    if None in prices:
+        return None
+    return replace(demand, prices_micro_per_kw_month=tuple(price for price in prices if price is not None))
 
 
 def _raised(price: int, surcharges: Sequence[Surcharge], part: ChargePart) -> int | None:

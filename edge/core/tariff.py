@@ -8,12 +8,13 @@ Source: RULES.md 3 and 10.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from edge.core import tariff_keys as keys_of
 from edge.core.calendar import CalendarVersion, Cycle, Schedule, ZoneOffsets, compile_calendar, format_date
+from edge.core.lean import dataclass
 from edge.core.rating import CompiledTariff, PeriodPrices
 from edge.core.tariff_calendar import PERIODS_MAX, read_cycle, read_schedule
 from edge.core.tariff_prices import BLOCKS_MAX, BlockScope, read_prices

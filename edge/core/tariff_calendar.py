@@ -5,11 +5,11 @@ minutes are the wall clock's. Source: RULES.md 3.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from edge.core import tariff_keys as keys_of
 from edge.core.calendar import MINUTES_PER_DAY, WEEKDAYS, Cycle, CycleLength, Schedule
+from edge.core.lean import dataclass
 from edge.core.tariff_values import (
     format_minute,
     format_month_day,

@@ -6,11 +6,11 @@ price of any block and band must fit in an amount (rating.AMOUNT_NANO_MAX). Sour
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from edge.core import tariff_keys as keys_of
+from edge.core.lean import dataclass
 from edge.core.rating import AMOUNT_NANO_MAX, ENERGY_WH_MAX, PeriodPrices
 from edge.core.tariff_values import (
     LIMIT_DIGITS,

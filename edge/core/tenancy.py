@@ -26,7 +26,7 @@ def tenancy_refusal(state: State, command: ChangeTenant) -> str | None:
 
 def tenancy_events(state: State, command: ChangeTenant, rating: Rating) -> list[ev.Event]:
     """The last bill up to the recorded register, and the change."""
-    found = issue_now(state, command.account_id, rating)
+    found = issue_now(state, command.account_id, rating, last=True)
     account = reduce(apply, found, state).accounts[command.account_id]
     debts = account.debts
     found.append(

@@ -8,8 +8,9 @@ Source: RULES.md 1, 3 and 10; the power factor is the 1983 notice's; bands by hi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+from edge.core.lean import dataclass
 
 PERCENT_100 = 10_000  # hundredths of a percent
 MONTHS_IN_YEAR = 12

@@ -318,13 +318,14 @@ class Rated:
 class Tariff:
     """The tariff document worked out: prices, limits, and the calendar minute by minute.
 
-    Written for what the demo's document uses: periods by time of day, blocks within the calendar month.
+    Written for what the demo's document uses, periods by time of day and blocks within the calendar month, and for
+    blocks of what is bought in it and charges on power.
     """
 
     def __init__(self, document: JsonObject, zone: ZoneInfo) -> None:
         known = {"format", "id", "version", "title", "currency", "minor_digits", "time_zone", "valid_from"}
-        unknown = set(document) - known - {"cycle", "periods", "blocks", "prices", "provenance"}
-        if unknown or document["cycle"] != {"length": "month", "start_day": 1}:
+        unknown = set(document) - known - {"cycle", "periods", "blocks", "prices", "provenance", "demand"}
+        if unknown or document["cycle"] not in ({"length": "month", "start_day": 1}, {"length": "vend"}):
             raise ValueError(f"the tariff has more than this auditor knows: {sorted(unknown) or document['cycle']}")
         self.key = f"{document['id']}@{document['version']}"
         self.zone = zone
@@ -344,6 +345,13 @@ class Tariff:
             for name in self.names
             for block, adder in enumerate(adders, start=1)
         }
+        # Where purchases are counted, use is charged at the first block's price.
+        self.sold: tuple[list[int], list[int]] | None = None  # limits and prices
+        if document["cycle"]["length"] == "vend":
+            [name] = self.names
+            prices = [self.price_of[name, block] for block in range(1, len(adders) + 1)]
+            self.sold, self.limits_wh, self.price_of = (self.limits_wh, prices), [], {(name, 1): prices[0]}
+        self.demands: list[JsonObject] = document.get("demand", [])
         self.starts: list[int] = []
         self.segments: list[tuple[str, int]] = []  # period, and the instant its cycle began
         self.midnights: list[int] = []
@@ -487,6 +495,15 @@ class Account:
     purchase_orders: set[int] = field(default_factory=set)
     trip_nano: int = 0
     credit_mode: bool = False
+    credit_nano: int = 0  # of the newest payment: what did not pay debts
+    bought_wh: int = 0  # in the month that began on `bought_first_day`
+    bought_first_day: int = 0
+    bought_rest_nano: int = 0
+    bought_nano: int = 0  # posted for blocks since the issue
+    month_nano: int = 0  # posted for power since the issue
+    opened_day: int = 0
+    power_w_max: int | None = None  # between two reading records since the month began
+    power_base: tuple[str, int, int] | None = None  # boot, time since boot and register at the first of the two
 
     @property
     def live_nano(self) -> int:
@@ -507,9 +524,10 @@ class Account:
 
 
 # What comes between a freeze and the bill of its midnight, between a bill and its rounding, a payment and its result.
-MIDNIGHT_CHARGES = {"DailyChargePosted", "InstalmentDue", "MinimumBillPosted"}
+MIDNIGHT_CHARGES = {"DailyChargePosted", "InstalmentDue", "MinimumBillPosted", "DemandChargePosted"}
 MIDNIGHT_CHARGES |= {"GrantedCreditSpent", "GrantedCreditLapsed", "CreditPeriodBegan"}
-OF_A_PAYMENT = {"PaymentAllocated", "EmergencyCreditGivenBack"}
+OF_A_PAYMENT = {"PaymentAllocated", "EnergyBought", "EmergencyCreditGivenBack"}
+POWER_WINDOW_MS, POWER_EARLY_MS, MS_PER_HOUR = 900_000, 60_000, 3_600_000
 
 # control_state and trigger: the next state. A trigger that is not here moves nothing.
 SUPPLY: Mapping[tuple[str, str], str] = {
@@ -537,6 +555,9 @@ class Books:
         self.clock: JsonObject | None = None  # the newest one recorded
         self.reversed: dict[str, int] = {}  # payment id: what was taken back of it
         self.paid: JsonObject | None = None  # a payment whose result must be the next record
+        self.bought: dict[str, list[JsonObject]] = {}  # payment id: what energy stays bought by it
+        self.bought_days: dict[str, int] = {}
+        self.taken_nano = 0  # by the newest reversal, of what had not paid debts
         self.record: Record | None = None
         self.tariffs: set[str] = set()
         try:
@@ -620,6 +641,10 @@ class Books:
         account = self.accounts[name]
         assert self.record is not None
         account.led_seq, account.last_at, account.last_register_wh = self.record.seq, event["at"], register_wh
+        account.opened_day = self.local_day(at)
+        contracted = event.get("contracted") or {}
+        for key in ("contract_w", "capacity_va"):
+            self.expect(f"{key} of {name}", contracted.get(key), row.get(key))
 
     def payment_applied(self, event: JsonObject) -> None:
         payment_id, amount_nano = event["payment_id"], event["amount_nano"]
@@ -628,7 +653,7 @@ class Books:
         self.payments[payment_id] = (event["account"], amount_nano)
         self.expect("posting_nano", event["posting_nano"], amount_nano)
         account = self.accounts[event["account"]]
-        account.billed_for_change = False
+        account.billed_for_change, account.credit_nano = False, amount_nano
         self.expect("a payment within its limits", 0 < amount_nano <= account.policy["payment_nano_max"], True)
         self.expect("a door we know", event["door"] in ("cloud", "voucher"), True)
         self.expect("paid before it was applied", event["paid_at"] <= event["at"], True)
@@ -645,6 +670,7 @@ class Books:
         left_nano = amount_nano - self.reversed.get(payment_id, 0)
         self.expect("a reversal of at most the payment", -left_nano <= event["posting_nano"] < 0, True)
         self.reversed[payment_id] = self.reversed.get(payment_id, 0) - event["posting_nano"]
+        self.taken_nano = -event["posting_nano"]
 
     # --- credits and debts ---
 
@@ -668,6 +694,7 @@ class Books:
         credit = [event[part] for part in ("below_threshold_nano", "emergency_nano", "token_nano")]
         self.expect("parts to the balance", (min(credit) >= 0, sum(credit)), (True, rest_nano))
         self.expect("posting_nano", event["posting_nano"], rest_nano - amount_nano)
+        account.credit_nano = rest_nano
         self.expect("emergency credit that is repaid", account.emergency or event["emergency_nano"] == 0, True)
         account.emergency_used_nano = event["emergency_used_nano"]
 
@@ -682,6 +709,117 @@ class Books:
             account.debts_nano[debt] += event[part]
             again_nano += event[part]
         self.expect("posting_nano", event["posting_nano"], again_nano)
+        self.taken_nano -= again_nano
+
+    def energy_bought(self, event: JsonObject) -> None:
+        """The credit that just came in, through the blocks of what is bought in the calendar month."""
+        account, sold = self.accounts[event["account"]], self.tariff.sold
+        assert sold is not None
+        moment = datetime.fromtimestamp(max(event["at"], account.recorded_at), self.zone)
+        first_day = max(account.bought_first_day, moment.replace(day=1).toordinal() - datetime(1970, 1, 1).toordinal())
+        before_wh = account.bought_wh if first_day == account.bought_first_day else 0
+        left_nano, position_wh, wanted = account.credit_nano + account.bought_rest_nano, before_wh, []
+        for block, (limit_wh, price) in enumerate(zip([*sold[0], sys.maxsize], sold[1], strict=True), start=1):
+            part_wh = max(0, min(limit_wh - position_wh, left_nano // price))
+            if part_wh:
+                wanted.append((block, part_wh, price, part_wh * price))
+            left_nano, position_wh = left_nano - part_wh * price, position_wh + part_wh
+            if position_wh < limit_wh:
+                break
+        fields = ("block", "energy_wh", "price_micro_per_kwh", "amount_nano")
+        self.expect("the lines", [tuple(line[name] for name in fields) for line in event["lines"]], wanted)
+        self.expect("the place in the blocks", (event["first_day"], event["before_wh"]), (first_day, before_wh))
+        self.expect("energy_wh", event["energy_wh"], position_wh - before_wh)
+        self.expect("basis_micro_per_kwh", event["basis_micro_per_kwh"], sold[1][0])
+        self.expect("rest_nano", event["rest_nano"], left_nano)
+        beyond_nano = sum(wh * (price - sold[1][0]) for _, wh, price, _ in wanted)
+        self.expect("posting_nano", event["posting_nano"], -beyond_nano)
+        account.bought_wh, account.bought_first_day = position_wh, first_day
+        account.bought_rest_nano, account.credit_nano = left_nano, 0
+        account.bought_nano += beyond_nano
+        self.bought[event["payment_id"]], self.bought_days[event["payment_id"]] = event["lines"], first_day
+
+    def bought_energy_returned(self, event: JsonObject) -> None:
+        """What stays bought is the first that was, as far as the money that stays goes."""
+        account, payment_id, sold = self.accounts[event["account"]], event["payment_id"], self.tariff.sold
+        assert sold is not None
+        before = self.bought[payment_id]
+        left_nano = max(0, sum(line["amount_nano"] for line in before) - self.taken_nano)
+        wanted = []
+        for line in before:
+            part_wh = min(line["energy_wh"], left_nano // line["price_micro_per_kwh"])
+            left_nano -= part_wh * line["price_micro_per_kwh"]
+            if part_wh:
+                amount_nano = part_wh * line["price_micro_per_kwh"]
+                wanted.append({**line, "energy_wh": part_wh, "amount_nano": amount_nano})
+            if part_wh < line["energy_wh"]:
+                break
+        self.expect("what stays bought", event["lines"], wanted)
+        gone_wh = sum(line["energy_wh"] for line in before) - sum(line["energy_wh"] for line in wanted)
+        self.expect("energy_wh", event["energy_wh"], gone_wh)
+        self.expect("basis_micro_per_kwh", event["basis_micro_per_kwh"], sold[1][0])
+        beyond = [
+            sum(line["energy_wh"] * (line["price_micro_per_kwh"] - sold[1][0]) for line in lines)
+            for lines in (before, wanted)
+        ]
+        self.expect("posting_nano", event["posting_nano"], beyond[0] - beyond[1])
+        self.expect("first_day", event["first_day"], self.bought_days[payment_id])
+        if event["first_day"] == account.bought_first_day:
+            account.bought_wh -= gone_wh
+        account.bought_nano -= event["posting_nano"]
+        self.bought[payment_id] = wanted
+
+    def demand_charge_posted(self, event: JsonObject) -> None:
+        """Each charge on power of the tariff, for the calendar month or the account's part of it."""
+        account = self.accounts[event["account"]]
+        end_day = self.local_day(event["at"])
+        month = datetime.fromordinal(end_day - 1 + datetime(1970, 1, 1).toordinal()).replace(day=1)
+        month_day = month.toordinal() - datetime(1970, 1, 1).toordinal()
+        first_day = max(month_day, account.opened_day)
+        self.expect("a month of the calendar", account.policy["issue_day"], 0)
+        whole = first_day == month_day and datetime.fromtimestamp(event["at"], self.zone).day == 1
+        self.expect("the days", (event["first_day"], event["end_day"]), (first_day, end_day))
+        self.expect("power_w_max", event["power_w_max"], account.power_w_max)
+        row, lines = self.site_accounts[account.name], []
+        for charge in self.tariff.demands:
+            price, days = exact(charge["prices"][0], 10**6), None if whole else end_day - first_day
+            if charge["kind"] == "measured":
+                basis_w, days = account.power_w_max, None
+            else:
+                basis_w = row["capacity_va" if charge["kind"] == "capacity" else "contract_w"]
+            if not basis_w:
+                continue
+            power_w, over = Fraction(basis_w), charge.get("over_contract")
+            if over is not None and account.power_w_max is not None:
+                threshold_w = basis_w * Fraction(over["threshold_percent"]) / 100
+                if account.power_w_max > threshold_w:
+                    excess_w = account.power_w_max - threshold_w
+                    power_w = Fraction(account.power_w_max + half_away((over["factor"] - 1) * excess_w))
+            divisor = None if days is None else charge["day_divisor"]
+            amount_nano = half_away(power_w * price * (1 if days is None else Fraction(days, charge["day_divisor"])))
+            lines.append((charge["name"], charge["kind"], int(power_w), basis_w, days, divisor, amount_nano))
+        fields = ("name", "kind", "power_w", "basis_w", "days", "day_divisor", "amount_nano")
+        self.expect("the lines", [tuple(line[name] for name in fields) for line in event["lines"]], lines)
+        self.expect("posting_nano", event["posting_nano"], -sum(line[-1] for line in lines))
+        account.power_w_max = None
+        account.month_nano -= event["posting_nano"]
+        if account.frozen_at == event["at"]:
+            account.frozen_live_nano = account.live_nano
+
+    def measure_power(self, account: Account, clock: JsonObject) -> None:
+        """The mean power between two reading records about a window apart, by time since boot."""
+        now = (clock["boot_id"], clock["elapsed_ms"], account.recorded_wh)
+        base = account.power_base
+        if base is None or base[0] != now[0] or now[2] < base[2]:
+            account.power_base = now
+            return
+        passed_ms = now[1] - base[1]
+        if passed_ms < POWER_WINDOW_MS - POWER_EARLY_MS:
+            return
+        if passed_ms <= 2 * POWER_WINDOW_MS:
+            power_w = (now[2] - base[2]) * MS_PER_HOUR // passed_ms
+            account.power_w_max = max(power_w, account.power_w_max or 0)
+        account.power_base = now
 
     def debt_set(self, event: JsonObject) -> None:
         account, debt = self.accounts[event["account"]], event["debt"]
@@ -761,6 +899,7 @@ class Books:
         if number in account.purchase_orders:
             self.complain(f"purchase order {number} is applied a second time")
         account.purchase_orders.add(number)
+        account.credit_nano = event["posting_nano"]
         self.expect_figures(event, account)
         self.expect("unit", event["unit"], account.policy["credit"]["unit"])
         account.trip_nano = account.trip_nano if event["trip_nano"] is None else event["trip_nano"]
@@ -785,6 +924,8 @@ class Books:
         self.expect("a last bill", account.estimate_nano, 0)
         account.billed_for_change = False
         account.debts_nano, account.instalments = dict.fromkeys(DEBTS, 0), []
+        account.bought_wh = account.bought_first_day = account.bought_rest_nano = 0
+        account.opened_day = self.local_day(event["register_at"])
         account.reserved_nano = account.standing_nano = account.emergency_used_nano = 0
         account.granted_nano = {}
         account.emergency, account.mean, account.episode, account.trip_nano = False, None, None, 0
@@ -861,6 +1002,8 @@ class Books:
             if self.tariff.next_midnight(account.recorded_at) <= at:
                 self.complain(f"{name}: is recorded over a midnight without a freeze")
             self.charge(account, at, register_wh, lines, (cycle_energy_wh, cycle_start_at, estimated))
+            if self.tariff.demands:
+                self.measure_power(account, event["clock"])
 
     def register_frozen(self, event: JsonObject) -> None:
         account, at = self.accounts[event["account"]], event["at"]
@@ -950,11 +1093,13 @@ class Books:
         minimum_nano = event.get("minimum_nano", 0)
         self.expect("standing_nano", event.get("standing_nano", 0), account.standing_nano)
         self.expect("minimum_nano of at least 0", minimum_nano >= 0, True)
-        total_nano = amount_nano + account.standing_nano + minimum_nano
+        self.expect("bought_nano", event.get("bought_nano", 0), account.bought_nano)
+        self.expect("month_nano", event.get("month_nano", 0), account.month_nano)
+        total_nano = amount_nano + account.standing_nano + account.bought_nano + account.month_nano + minimum_nano
         bill_minor = half_away(Fraction(total_nano, self.minor_nano))
         self.expect("bill_minor", event["bill_minor"], bill_minor)
         rounding_nano = total_nano - bill_minor * self.minor_nano
-        account.minimum_nano, account.standing_nano = minimum_nano, 0
+        account.minimum_nano, account.standing_nano, account.bought_nano, account.month_nano = minimum_nano, 0, 0, 0
         account.due = ("RoundingPosted", rounding_nano) if rounding_nano else None
         account.mean = (event["energy_wh"], event["days"])
         account.issue_at, account.issue_wh, account.uncharged_wh = at, account.recorded_wh, 0
@@ -1174,6 +1319,9 @@ HANDLERS: Mapping[str, tuple[str, Any]] = {
     "ConditionNoted": ("evt", Books.noted),
     "PaymentAllocated": ("led", Books.payment_allocated),
     "AllocationReversed": ("led", Books.allocation_reversed),
+    "EnergyBought": ("led", Books.energy_bought),
+    "BoughtEnergyReturned": ("led", Books.bought_energy_returned),
+    "DemandChargePosted": ("led", Books.demand_charge_posted),
     "DebtSet": ("led", Books.debt_set),
     "InstalmentsAgreed": ("led", Books.instalments_agreed),
     "InstalmentDue": ("led", Books.instalment_due),

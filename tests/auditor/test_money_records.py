@@ -108,7 +108,7 @@ def bodies() -> list[tuple[str, bytes]]:
     story.order(cmd.ApplyPayment, 3, "A1", "P1", MoneyNano(30 * NANO), *paid)
     story.order(cmd.MoveReservedCredit, 3, "A1", MoneyNano(NANO // 3))
     story.read(6, 12_003)
-    story.order(cmd.ReversePayment, 6, "P1", MoneyNano(30 * NANO))
+    story.order(cmd.ReversePayment, 6, "P1", MoneyNano(30 * NANO), signed_by=("ops-1", "tariff-1"))
     order = PurchaseOrder(1, OrderOperation.REFRESH, CreditUnit.MONEY, MoneyNano(5 * NANO + 1))
     story.order(cmd.TakePurchaseOrder, 6, "A1", order)
     story.order(cmd.PostCorrection, 6, "A1", MoneyNano(-3), "led 9", "misread", ("key-1", "key-2"))
