@@ -43,6 +43,26 @@ class NoticeView:
 
 
 @dataclass(frozen=True, slots=True)
+class EmergencyView:
+    """The emergency credit of an account that has one. `status`: COSEM credit_status."""
+
+    status: str  # enabled | selectable | invoked | in_use | exhausted
+    limit_nano: MoneyNano
+    used_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class OtherMeterView:
+    """A further meter of an account that pays for several."""
+
+    meter_id: str
+    position: str
+    register_wh: WattHours | None
+    reading_at: UnixSeconds | None
+    communication: CommunicationView
+
+
+@dataclass(frozen=True, slots=True)
 class AccountView:
     """One account and its meter as a page shows them."""
 
@@ -69,6 +89,9 @@ class AccountView:
     reading_at: UnixSeconds | None
     values: Mapping[str, Decimal]  # the other points of the last sample: voltage_l1, power_total ...
     communication: CommunicationView
+    unit: str = "money"  # what all `..._nano` of this account are: money | energy (1 kWh is 10^9) | time (1 s is 10^6)
+    emergency: EmergencyView | None = None
+    other_meters: tuple[OtherMeterView, ...] = ()  # a landlord's; `register_wh` is the sum of all
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,28 @@ Nothing is decided here. Money nano-currency, energy Wh, times of the accounting
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-from edge.agent.facts import AccountFacts, SiteFacts
+from edge.agent.facts import AccountFacts, MeterPlace, SiteFacts
 from edge.agent.metering import Metering
 from edge.agent.snapshot import (
     AccountView,
     BlockerView,
     CloudView,
     CommunicationView,
+    EmergencyView,
     LineView,
     NoticeView,
+    OtherMeterView,
     StreetSnapshot,
 )
 from edge.bus.records import DeviceStatus, LineStatus
 from edge.core.account import Account, State
 from edge.core.blockers import CutFacts, cut_blockers
 from edge.core.charge import Figures, Rating, top_up_nano
+from edge.core.credit_terms import PaymentMode
+from edge.core.emergency import emergency_status, emergency_used
+from edge.core.frozen import quickly
+from edge.core.lean import dataclass
 from edge.core.notices import cut_instant
 from edge.core.units import ClockReading, MoneyNano, believed_seconds
 from edge.ports import StreamHead
@@ -40,6 +45,9 @@ class Sources:
     ledger_head: StreamHead
     cloud_silent_s: int | None
     switching: Callable[[str], bool]  # whether a relay command for this account is under way
+
+
+_made_view = quickly(AccountView)
 
 
 def make_snapshot(
@@ -82,7 +90,7 @@ def _account_view(
     notices = account.episode.notices if account.episode is not None else ()
     in_arrears = account.episode is not None and account.episode.notice(2) is not None
     device = sources.lines[facts.line_id].devices.get(facts.device_id)
-    return AccountView(
+    return _made_view(
         account_id=account.account_id,
         position=facts.position,
         meter_id=account.meter_id,
@@ -108,7 +116,31 @@ def _account_view(
         reading_at=sample.clock.at if sample is not None else figures.register.at,
         values=sample.values if sample is not None else {},
         communication=_communication(device),
+        unit=account.policy.credit.unit.value,
+        emergency=_emergency(account, figures),
+        other_meters=tuple(_other_meter(place, sources) for place in facts.other_meters),
     )
+
+
+def _other_meter(place: MeterPlace, sources: Sources) -> OtherMeterView:
+    sample = sources.metering.newest(place.meter_id)
+    return OtherMeterView(
+        meter_id=place.meter_id,
+        position=place.position,
+        register_wh=sample.register_wh if sample is not None else None,
+        reading_at=sample.clock.at if sample is not None else None,
+        communication=_communication(sources.lines[place.line_id].devices.get(place.device_id)),
+    )
+
+
+def _emergency(account: Account, figures: Figures) -> EmergencyView | None:
+    """The emergency credit at the live balance; in credit mode there is none to select."""
+    terms, invoked = account.policy.credit, account.emergency.invoked
+    position = (terms, invoked, figures.live_nano, account.threshold_nano)
+    status = emergency_status(*position)
+    if status is None or account.mode is PaymentMode.CREDIT:
+        return None
+    return EmergencyView(status.value, terms.emergency_limit_nano, emergency_used(*position))
 
 
 def _days_left(account: Account, figures: Figures) -> int | None:
@@ -120,12 +152,13 @@ def _days_left(account: Account, figures: Figures) -> int | None:
 def _blockers(
     account: Account, state: State, figures: Figures, rating: Rating, clock: ClockReading, sources: Sources
 ) -> tuple[BlockerView, ...]:
-    sample = sources.metering.newest(account.meter_id)
+    sample = sources.metering.latest(account.meter_id)
+    read = sample.clock if sample is not None else None
     facts = CutFacts(
         clock=clock,
         zone=rating.zone,
         live_nano=MoneyNano(figures.live_nano),
-        reading_age_s=believed_seconds(sample.clock, clock) if sample is not None else None,
+        reading_age_s=believed_seconds(read, clock) if read is not None else None,
         cloud_silent_s=sources.cloud_silent_s,
         cuts_last_hour=state.cuts_since(clock.at),
         accounts_on_site=len(state.accounts),

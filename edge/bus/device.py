@@ -13,8 +13,9 @@ from typing import Final
 from edge.bus.frame import Framing, Request
 from edge.bus.plan import EXCEPTIONS_OF_A_HOLE, BlockMap, ReadBlock, ReadCost, ReadItem, ReadLimits, confirming_blocks
 from edge.bus.plausibility import RegisterReading, RegisterWatch
-from edge.bus.records import DeviceStatus, MeterOnLine, MeterSample, OutputResult, RelayOnLine, RelayState
+from edge.bus.records import ABSENT, DeviceStatus, MeterOnLine, MeterSample, OutputResult, RelayOnLine, RelayState
 from edge.bus.transaction import Ask, Outcome
+from edge.core.frozen import quickly
 from edge.meters.model import MeterModel, RelaySpec
 from edge.meters.point import Point, ValueRefused, register_wh, resolution_wh
 from edge.ports import Clock, ClockReading
@@ -23,6 +24,7 @@ _RELAY_ITEM: Final = "relay "
 _EXCEPTION: Final = "exception_"
 
 
+_sample, _reading, _made_status = quickly(MeterSample), quickly(RegisterReading), quickly(DeviceStatus)
 Steps = Generator[Ask, Outcome, None]
 
 
@@ -53,9 +55,16 @@ class Device:
         self._map = BlockMap(self._items(), self._limits, cost)
         self._requests: dict[tuple[int, int, int], Request] = {}
         self._refused_confirmations: set[tuple[int, int]] = set()
+        self._status: DeviceStatus | None = None  # as long as nothing is counted
 
     def status(self, silent: bool) -> DeviceStatus:
-        return DeviceStatus(
+        """The counters. The same object until one of them changes: every round asks for all devices."""
+        if self._status is None or self._status.silent is not silent:
+            self._status = self._counted(silent)
+        return self._status
+
+    def _counted(self, silent: bool) -> DeviceStatus:
+        return _made_status(
             device_id=self.device_id,
             meter_ids=(self.meter.meter_id,) if self.meter else (),
             relay_ids=tuple(self.relays),
@@ -70,6 +79,7 @@ class Device:
 
     def count(self, outcome: Outcome, clock: Clock) -> None:
         """Books how a request ended. Whatever went wrong, the next money register is read twice."""
+        self._status = None
         if outcome.reason is None:
             self.polls_ok += 1
             self.last_ok = clock.read()
@@ -78,6 +88,7 @@ class Device:
         self.count_error(outcome.reason)
 
     def count_error(self, reason: str) -> None:
+        self._status = None
         self.errors[reason] += 1
         self.last_error = reason
         self.trouble()
@@ -101,7 +112,7 @@ class Device:
                 self._map.refuse(block, self._kept())
                 seen |= block.names if self._map.blocks == blocks_before else set()
                 continue
-            if outcome.reason is not None and not outcome.reason.startswith(_EXCEPTION):
+            if outcome.reason in ABSENT or (outcome.reason and not outcome.reason.startswith(_EXCEPTION)):
                 break
             seen |= block.names
             if outcome.reason is not None:
@@ -112,9 +123,7 @@ class Device:
             if self._money_item is not None and self._money_item.name in block.names:
                 money = yield from self._judge_money(block, outcome, asked_ms, answered, clock)
         if money is not None:
-            on_sample(
-                MeterSample(money.meter_id, money.clock, money.register_wh, MappingProxyType(values), money.verdict)
-            )
+            on_sample(_sample(money.meter_id, money.clock, money.register_wh, MappingProxyType(values), money.verdict))
 
     def switch(
         self, relay: RelayOnLine, closed: bool, clock: Clock, on_relay: Callable[[RelayState], None]
@@ -155,10 +164,11 @@ class Device:
                 reading, stamp = confirmed
                 verdict = self.watch.second(first, reading)
         if verdict is None:
+            self._status = None
             self.readings_rejected += 1
             self.trouble()
             return None
-        return MeterSample(self.meter.meter_id, stamp, reading.register_wh, {}, verdict)
+        return _sample(self.meter.meter_id, stamp, reading.register_wh, {}, verdict)
 
     def _confirm(
         self, first: ReadBlock, clock: Clock
@@ -187,9 +197,7 @@ class Device:
         assert item is not None
         point, words = self._points[item.name], _words_of(item, block, outcome)
         try:
-            return RegisterReading(
-                register_wh(point, words), resolution_wh(point, words), asked_ms, answered.elapsed_ms
-            )
+            return _reading(register_wh(point, words), resolution_wh(point, words), asked_ms, answered.elapsed_ms)
         except ValueRefused as refusal:
             self.readings_rejected += 1
             self.count_error(refusal.reason)
@@ -204,6 +212,7 @@ class Device:
                 values[item.name] = point.decode(_words_of(item, block, outcome))
             except ValueRefused as refusal:
                 if item != self._money_item:  # the money register's refusal is booked where it is judged
+                    self._status = None
                     self.errors[refusal.reason] += 1
 
     def _take_relays(

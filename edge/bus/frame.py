@@ -8,8 +8,9 @@ Serial Line V1.02, Modbus Messaging on TCP/IP V1.0b.
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
+
+from edge.core.lean import dataclass
 
 READ_BITS: Final = (1, 2)
 READ_REGISTERS: Final = (3, 4)
@@ -137,8 +138,11 @@ def _crc_table_entry(byte: int) -> int:
 _CRC_TABLE: Final = tuple(_crc_table_entry(byte) for byte in range(256))
 
 
+_EXCEPTION_CODES: Final = tuple(bytes((code | _EXCEPTION_FLAG,)) for code in range(_EXCEPTION_FLAG))
+
+
 def _exception_code(request: Request) -> bytes:
-    return bytes((request.function_code | _EXCEPTION_FLAG,))
+    return _EXCEPTION_CODES[request.function_code]
 
 
 # The checks see slices, so a short answer fails the check for its length and none by accident.
@@ -254,7 +258,44 @@ MBAP: Final = Framing(
     ),
 )
 
-FRAMINGS: Final = {RTU.name: RTU, MBAP.name: MBAP}
+
+@dataclass(frozen=True, slots=True)
+class EchoedFraming(Framing):
+    """RTU through an adapter that hears itself: the whole request comes back first, byte for byte, then the answer.
+
+    The echo is expected at its place and never searched for. An answer without it is refused, and so is a
+    damaged echo, which says that somebody else was talking.
+    """
+
+    def whole_bytes(self, request: Request, received: bytes) -> int:
+        echo_bytes = len(request.frame)
+        return echo_bytes + Framing.whole_bytes(self, request, received[echo_bytes:])
+
+    def first_failure(self, request: Request, sent: bytes, received: bytes) -> str | None:
+        if received == sent:
+            return "timeout"
+        if not received.startswith(sent):
+            if sent.startswith(received):
+                return "truncated"
+            bare = Framing.first_failure(self, request, sent, received)
+            return "no_local_echo" if bare is None else "damaged_local_echo"
+        return Framing.first_failure(self, request, sent, received[len(sent) :])
+
+    def exception(self, request: Request, received: bytes) -> int | None:
+        return Framing.exception(self, request, received[len(request.frame) :])
+
+    def words(self, request: Request, received: bytes) -> tuple[int, ...]:
+        return Framing.words(self, request, received[len(request.frame) :])
+
+    def diagnose(self, request: Request, sent: bytes, received: bytes) -> str:
+        if not received.startswith(sent) or received == sent:
+            return (received and self.first_failure(request, sent, received)) or "timeout"
+        return RTU.diagnose(request, sent, received[len(sent) :])
+
+
+RTU_ECHOED: Final = EchoedFraming(RTU.name, RTU.head_bytes, RTU.tail_bytes, RTU.checks)
+
+FRAMINGS: Final = {"rtu": RTU, "rtu_echoed": RTU_ECHOED, "mbap": MBAP}
 
 
 def _built_by_pymodbus(

@@ -7,8 +7,10 @@ once a device answers exception 2 or 3 there (05 and 06, busy, are not holes).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from edge.core.lean import dataclass
 
 _COILS_PER_READ_MAX: Final = 2_000  # Modbus V1.1b3, 6.1
 _ADDRESSES: Final = 0x1_0000
@@ -103,31 +105,43 @@ class BlockMap:
         return tuple(blocks)
 
     def _cheapest(self, function_code: int, items: list[ReadItem]) -> list[ReadBlock]:
-        """Cheapest cut of the sorted items into blocks: best[n] pays for the first n items."""
-        best: list[tuple[float, list[ReadBlock]]] = [(0.0, [])]
+        """Cheapest cut of the sorted items into blocks: best[n] pays for the first n items, cuts[n] begins the last."""
+        best, cuts = [0.0], [0]
+        ends = [item.end for item in items]
         for end in range(1, len(items) + 1):
             choices = []
             for start in range(end):
-                block = self._block(function_code, items[start:end])
-                if block is not None:
-                    price, blocks = best[start]
-                    price += self._cost.request_s + self._cost.register_s * block.count
-                    choices.append((price, [*blocks, block]))
-            best.append(min(choices, key=lambda choice: choice[0]))
-        return best[-1][1]
+                span = self._span(function_code, items[start].address, max(ends[start:end]), end - start)
+                if span is not None:
+                    price = best[start] + (self._cost.request_s + self._cost.register_s * span[1])
+                    choices.append((price, start))
+            price, cut = min(choices)
+            best.append(price)
+            cuts.append(cut)
+        blocks: list[ReadBlock] = []
+        end = len(items)
+        while end:
+            wanted = items[cuts[end] : end]
+            span = self._span(function_code, wanted[0].address, max(ends[cuts[end] : end]), len(wanted))
+            assert span is not None
+            blocks.append(ReadBlock(function_code, *span, tuple(wanted)))
+            end = cuts[end]
+        return blocks[::-1]
 
-    def _block(self, function_code: int, items: list[ReadItem]) -> ReadBlock | None:
-        """One request over all `items`, or None where limits or borders forbid it. One item alone always goes."""
-        address, end = items[0].address, max(item.end for item in items)
+    def _span(self, function_code: int, address: int, end: int, items: int) -> tuple[int, int] | None:
+        """Address and count of one request over all these items, or None where limits or borders forbid it.
+
+        One item alone always goes.
+        """
         bits = function_code <= _READ_BITS_MAX_FUNCTION
         if self._limits.even_register_reads_only and not bits:
             address, end = address - address % 2, end + end % 2
         count_max = _COILS_PER_READ_MAX if bits else self._limits.max_read_registers
-        if len(items) > 1:
+        if items > 1:
             crossed = any(code == function_code and address < at < end for code, at in self._borders)
             if crossed or end - address > count_max:
                 return None
-        return ReadBlock(function_code, address, end - address, tuple(items))
+        return address, end - address
 
 
 def _split_address(block: ReadBlock) -> int | None:

@@ -8,11 +8,11 @@ that agree are passed on with a verdict: what a falling register means is for th
 Source: RULES.md 4.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from edge.bus.records import Verdict
+from edge.core.lean import dataclass
 from edge.core.units import WattHours
 
 _MILLISECONDS_PER_HOUR: Final = 3_600_000

@@ -39,6 +39,7 @@ class Talker:
         self._port: BytePort | None = None
         self._ask: Ask | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._transaction = Transaction(framing, timing)
 
     @property
     def is_open(self) -> bool:
@@ -49,9 +50,9 @@ class Talker:
         self._loop = asyncio.get_running_loop()
         lost: asyncio.Future[str] = self._loop.create_future()
         self._lost = lost
-        self._transaction = transaction = Transaction(self._framing, self._timing, self._loop.time())
+        transaction = Transaction(self._framing, self._timing, self._loop.time(), before=self._transaction)
         port = await opener(partial(self._on_bytes, transaction), partial(self._on_lost, lost))
-        self._port = port
+        self._port, self._transaction = port, transaction
         try:
             on_open()
             self.talk()

@@ -7,12 +7,13 @@ the next one is expected. Source: Modbus over Serial Line V1.02, 2.5.1.1 (t3.5).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
 from edge.bus.frame import Framing, Request
+from edge.core.frozen import quickly
+from edge.core.lean import dataclass
 
 # A character on the wire: start, 8 data, parity or second stop, stop.
 _BITS_PER_BYTE: Final = 11
@@ -119,6 +120,9 @@ class Outcome:
     sent: bool  # False: the line was never silent enough to send
 
 
+_made_outcome = quickly(Outcome)
+
+
 class Transaction:
     """The line's one conversation."""
 
@@ -128,7 +132,10 @@ class Transaction:
         timing: Timing,
         opened_at: float = float("-inf"),
         transitions: Transitions = TRANSITIONS,
+        before: "Transaction | None" = None,
     ) -> None:
+        """`before`: the conversation on the port that was lost. Its transaction ids go on, and what it left
+        unanswered is listened for before anything is said: a server on the way may still deliver it."""
         self._framing, self._timing, self._transitions = framing, timing, transitions
         self.state = State.IDLE
         self.unasked_bytes = 0
@@ -136,11 +143,11 @@ class Transaction:
         self._sent = b""
         self._outgoing = b""
         self._received = b""
-        self._transaction_id = 0
+        self._transaction_id = 0 if before is None else before._transaction_id
         self._refusal: str | None = None
         self._gap_s = timing.gap_s
         self._quiet_since = opened_at
-        self._noisy = False
+        self._noisy = before is not None and (before._noisy or not before.idle)
         self._deadline: float | None = None
         self._drain_deadline = 0.0
 
@@ -270,7 +277,7 @@ class Transaction:
 
     def _finish(self, reason: str | None, words: tuple[int, ...]) -> Outcome:
         assert self._request is not None
-        outcome = Outcome(self._request, reason, words, bool(self._sent))
+        outcome = _made_outcome(self._request, reason, words, bool(self._sent))
         self._request, self._deadline = None, None
         return outcome
 

@@ -5,10 +5,9 @@ disablement threshold up to it, 4 emergency credit used, 5 the rest to the token
 5 together raise the live balance. Source: SMETS2, COSEM token_gateway. Amounts nano-currency.
 """
 
-from dataclasses import dataclass
-
 from edge.core.credit_terms import HUNDREDTHS_OF_PERCENT
 from edge.core.debt import Debts, payment_debt_part
+from edge.core.lean import dataclass
 from edge.core.units import MoneyNano
 
 

@@ -6,8 +6,8 @@ may be believed: it is marked incomplete. Source: RULES.md 9 (S3).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from edge.core.lean import dataclass
 from edge.core.units import WattHours, round_half_away
 
 WHOLE_HUNDREDTHS = 10_000

@@ -9,10 +9,11 @@ days_from_civil, the proleptic Gregorian calendar in integers.
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from itertools import pairwise
 
+from edge.core.lean import dataclass
 from edge.core.units import SECONDS_PER_DAY
 
 MINUTES_PER_DAY = 1440
@@ -20,7 +21,7 @@ WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAYS_IN_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # of a leap year
 _SECONDS_PER_MINUTE = 60
 _OFFSET_S_MAX = 18 * 3600  # POSIX and Java allow no zone further from UTC
-_SEARCH_DAYS_MAX = 400  # a year of holidays and a little: longer closed means closed for good
+_SEARCH_S_MAX = 400 * SECONDS_PER_DAY  # a year of holidays and a little: longer closed means closed for good
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class ZoneOffsets:
     transitions: tuple[tuple[int, int], ...]
     end_at: int
     starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _offsets: tuple[int, ...] = field(init=False, repr=False, compare=False)  # before, and from each start on
 
     def __post_init__(self) -> None:
         starts = tuple(start for start, _ in self.transitions)
@@ -45,13 +47,15 @@ class ZoneOffsets:
         for (_, before), (start, after) in pairwise(self.transitions):
             if (start + before - 1) // SECONDS_PER_DAY > (start + after) // SECONDS_PER_DAY:
                 raise ValueError(f"zone {self.name}: at {start} the date goes back, so days do not follow each other")
+        offsets = tuple(offset for _, offset in self.transitions)
         object.__setattr__(self, "starts", starts)
+        object.__setattr__(self, "_offsets", (offsets[0], *offsets))
 
     def offset_at(self, at: int) -> int:
         """Seconds east of UTC at an instant."""
         if at >= self.end_at:
             raise ValueError(f"zone {self.name}: offsets are known before {self.end_at}, asked for {at}")
-        return self.transitions[max(0, bisect_right(self.starts, at) - 1)][1]
+        return self._offsets[bisect_right(self.starts, at)]
 
     def next_transition(self, at: int) -> int:
         """The first instant after `at` at which the offset may change, or the end of the span."""
@@ -207,15 +211,14 @@ class DailyWindows:
     holidays: frozenset[int] = frozenset()  # local days
 
     def is_open(self, zone: ZoneOffsets, at: int) -> bool:
-        return self._allows(local_day(zone, at)) and self._holds(minute_of_day(zone, at))
-
-    def _allows(self, day: int) -> bool:
-        return weekday(day) in self.weekdays and day not in self.holidays
-
-    def _holds(self, minute: int) -> bool:
-        return any(
-            first <= minute < end if first < end else minute >= first or minute < end for first, end in self.windows
-        )
+        day, second = divmod(at + zone.offset_at(at), SECONDS_PER_DAY)
+        if weekday(day) not in self.weekdays or day in self.holidays:
+            return False
+        minute = second // _SECONDS_PER_MINUTE
+        for first, end in self.windows:
+            if first <= minute < end if first < end else minute >= first or minute < end:
+                return True
+        return False
 
 
 def daily_windows(
@@ -232,14 +235,14 @@ def daily_windows(
     )
 
 
-def next_open(windows: DailyWindows | None, zone: ZoneOffsets, at: int) -> int | None:
+def next_open(windows: DailyWindows | None, zone: ZoneOffsets, at: int, within_s: int = _SEARCH_S_MAX) -> int | None:
     """The first instant at or after `at` inside the windows. None for `windows`: always open.
 
-    None as the answer: they do not open within 400 days, or not before the zone's data ends.
+    None as the answer: they do not open within 400 days (or the seconds given), or not before the zone's data ends.
     """
     if windows is None:
         return at
-    last_at = min(at + _SEARCH_DAYS_MAX * SECONDS_PER_DAY, zone.end_at)
+    last_at = min(at + within_s, zone.end_at)
     while at < last_at:
         if windows.is_open(zone, at):
             return at
@@ -249,7 +252,7 @@ def next_open(windows: DailyWindows | None, zone: ZoneOffsets, at: int) -> int |
 
 def next_closed(windows: DailyWindows, zone: ZoneOffsets, at: int) -> int | None:
     """The first instant at or after `at` outside the windows, None if they do not close within 400 days."""
-    last_at = min(at + _SEARCH_DAYS_MAX * SECONDS_PER_DAY, zone.end_at)
+    last_at = min(at + _SEARCH_S_MAX, zone.end_at)
     while at < last_at:
         if not windows.is_open(zone, at):
             return at
@@ -258,13 +261,17 @@ def next_closed(windows: DailyWindows, zone: ZoneOffsets, at: int) -> int | None
 
 
 def next_open_outside(
-    windows: DailyWindows | None, closed: DailyWindows | None, zone: ZoneOffsets, at: int
+    windows: DailyWindows | None,
+    closed: DailyWindows | None,
+    zone: ZoneOffsets,
+    at: int,
+    within_s: int = _SEARCH_S_MAX,
 ) -> int | None:
     """The first instant at or after `at` inside `windows` and outside `closed`. None as in `next_open`."""
     found: int | None = at
-    last_at = at + _SEARCH_DAYS_MAX * SECONDS_PER_DAY
+    last_at = at + within_s
     while found is not None and found < last_at:
-        opens_at = next_open(windows, zone, found)
+        opens_at = next_open(windows, zone, found, last_at - found)
         if opens_at is None or closed is None:
             return opens_at
         found = next_closed(closed, zone, opens_at)
@@ -277,8 +284,11 @@ def _next_edge(windows: DailyWindows, zone: ZoneOffsets, at: int) -> int:
     """The next instant at which a window may open or close: one of its minutes, midnight, or a clock change."""
     local_s = at + zone.offset_at(at)
     second = local_s % SECONDS_PER_DAY
-    edges = [minute * _SECONDS_PER_MINUTE for window in windows.windows for minute in window]
-    edge_s = min((edge for edge in edges if edge > second), default=SECONDS_PER_DAY)
+    edge_s = SECONDS_PER_DAY
+    for window in windows.windows:
+        for minute in window:
+            if second < minute * _SECONDS_PER_MINUTE < edge_s:
+                edge_s = minute * _SECONDS_PER_MINUTE
     return min(at + edge_s - second, zone.next_transition(at))
 
 

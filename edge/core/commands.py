@@ -5,12 +5,14 @@ clock, `paid_at` and the like are wall times told by somebody else and move no d
 (RULES.md 10, Times).
 """
 
-from dataclasses import dataclass
+from dataclasses import field
 
 from edge.core.account import Register
 from edge.core.credit_terms import CreditUnit, PaymentMode
 from edge.core.debt import DebtKind
+from edge.core.demand import Contracted
 from edge.core.disconnect_control import Trigger
+from edge.core.lean import dataclass
 from edge.core.policy import Policy
 from edge.core.purchase_order import PurchaseOrder
 from edge.core.supply_hold import SupplyHold
@@ -49,24 +51,42 @@ class OpenAccount:
     register: Register
     opening_nano: MoneyNano = MoneyNano(0)
     protected: bool = False
+    contracted: Contracted = field(default_factory=Contracted)
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeTerms:
-    """The site book says otherwise than the account: another policy, protected or no longer."""
+    """The site book says otherwise than the account: another policy, protected or no longer, another contract."""
 
     received: ClockReading
     account_id: str
     policy: Policy
     protected: bool
+    contracted: Contracted = field(default_factory=Contracted)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptPolicy:
+    """A verified policy document is stored; nobody is under it until it is set.
+
+    A version that is stored already stays as it is, whatever this one says.
+    """
+
+    received: ClockReading
+    policy: str  # id@version
+    document: str
+    signed_by: str
 
 
 @dataclass(frozen=True, slots=True)
 class SetPolicy:
-    """A verified policy document takes effect, under a risk level until its end or under none."""
+    """A verified policy takes effect for accounts (empty: all), under a risk level until its end or under none.
+
+    All of them or none: one that cannot be under it refuses the whole order.
+    """
 
     received: ClockReading
-    account_id: str
+    account_ids: tuple[str, ...]
     policy: Policy
     risk_level: str = ""
     risk_policy: Policy | None = None
@@ -105,12 +125,16 @@ class ApplyPayment:
 
 @dataclass(frozen=True, slots=True)
 class ReversePayment:
-    """Takes back a payment that was applied. It opens an episode, it never cuts at once."""
+    """Takes back a payment that was applied. It opens an episode, it never cuts at once.
+
+    Two keys vouch for it, as for every correction (SECURITY.md R6).
+    """
 
     received: ClockReading
     payment_id: str
     amount_nano: MoneyNano
     cid: str
+    signed_by: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +267,15 @@ class RefuseOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class RevokeOrder:
+    """An order that has no result yet is never to be obeyed."""
+
+    received: ClockReading
+    revoked_cid: str
+    cid: str
+
+
+@dataclass(frozen=True, slots=True)
 class NoteCondition:
     """Something worth remembering that changes no account: a silent meter, the link, a start."""
 
@@ -260,6 +293,7 @@ class SelectEmergencyCredit:
     account_id: str
     cid: str | None = None
     sample: Sample | None = None
+    actor: str = ""  # who asked for it on site
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +399,7 @@ MoneyCommand = (
 Command = (
     OpenAccount
     | ChangeTerms
+    | AcceptPolicy
     | SetPolicy
     | TakeRound
     | ApplyPayment
@@ -381,6 +416,7 @@ Command = (
     | CommissionDecoder
     | EnterToken
     | RefuseOrder
+    | RevokeOrder
     | NoteCondition
     | MoneyCommand
 )

@@ -4,9 +4,9 @@ Source: COSEM Credit and Charge (class_id 112, 113), SMETS2 prepayment; RULES.md
 are nano-currency (of the account's credit unit), shares hundredths of a percent.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 
+from edge.core.lean import dataclass
 from edge.core.units import MoneyNano, WattHours
 
 HUNDREDTHS_OF_PERCENT = 10_000

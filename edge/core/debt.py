@@ -6,11 +6,12 @@ of its own). None of them is part of the live balance. Source: SMETS2 prepayment
 (class_id 113), RULES.md 2 and 5. Amounts nano-currency, shares hundredths of a percent.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from edge.core.credit_terms import HUNDREDTHS_OF_PERCENT
 from edge.core.instalment import InstalmentPlan
+from edge.core.lean import dataclass
 from edge.core.units import MoneyNano
 
 _MONDAY = 4  # 1970-01-05: periods of seven days are weeks from Monday

@@ -6,8 +6,9 @@ cut a remote one. A missing row, or a row whose letter the mode lacks, is a refu
 lets a top-up undo an operator's cut.
 """
 
-from dataclasses import dataclass
 from enum import Enum
+
+from edge.core.lean import dataclass
 
 
 class ControlState(Enum):

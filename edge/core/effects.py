@@ -4,10 +4,9 @@ They are repeated every round; only the relay driver looks for the edge and read
 only a receipt ends a notice.
 """
 
-from dataclasses import dataclass
-
 from edge.core.account import State
 from edge.core.disconnect_control import ControlState
+from edge.core.lean import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,7 @@ def effects_of(state: State) -> tuple[Effect, ...]:
     for account_id, account in state.accounts.items():
         effects.append(SetOutputState(account_id, account.control_state is ControlState.CONNECTED))
         if account.episode is not None:
-            waiting = (notice for notice in account.episode.notices if notice.receipt is None)
-            effects.extend(DeliverNotice(account_id, notice.number) for notice in waiting)
+            for notice in account.episode.notices:
+                if notice.receipt is None:
+                    effects.append(DeliverNotice(account_id, notice.number))
     return tuple(effects)

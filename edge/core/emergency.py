@@ -5,10 +5,10 @@ threshold, and what is used is how far the balance lies below that. Source: COSE
 (class_id 112), SMETS2; RULES.md 5 and 10 (one balance). Amounts nano-currency.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 
 from edge.core.credit_terms import CreditTerms
+from edge.core.lean import dataclass
 from edge.core.units import MoneyNano
 
 

@@ -6,10 +6,12 @@ on the account, `balance_nano` the money after it; an event never needs rating a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
+from edge.core.demand import Contracted, DemandLine
 from edge.core.instalment import Instalment
+from edge.core.lean import dataclass
 from edge.core.policy import Policy
 from edge.core.rating import RatedLine
 from edge.core.token import DecoderCommissioned, KeySectionAccepted, TokenAccepted, TokenRefused, TokenRelayed
@@ -32,17 +34,31 @@ class AccountOpened:
     protected: bool
     posting_nano: MoneyNano
     balance_nano: MoneyNano
+    contracted: Contracted = field(default_factory=Contracted)
+    demand_window_s: int = 0  # power is measured over such windows; 0: it is not
 
 
 @dataclass(frozen=True, slots=True)
 class TermsChanged:
-    """The account goes on under another policy, or protected, or no longer."""
+    """The account goes on under another policy, or protected, or no longer, or under another contract."""
 
     stream: ClassVar[str] = "led"
     at: UnixSeconds
     account: str
     policy: Policy
     protected: bool
+    contracted: Contracted = field(default_factory=Contracted)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyAccepted:
+    """A policy document is stored, word for word, with the key that signed it."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    policy: str  # id@version
+    document: str
+    signed_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,7 @@ class PaymentReversed:
     payment_id: str
     posting_nano: MoneyNano
     balance_nano: MoneyNano
+    signed_by: tuple[str, ...] = ()  # the keys of both persons; records from before that was asked for have none
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +167,8 @@ class BillIssued:
     balance_nano: MoneyNano
     standing_nano: MoneyNano = MoneyNano(0)  # of the period, posted by the day; part of `bill_minor`
     minimum_nano: MoneyNano = MoneyNano(0)  # to the minimum bill, the line that follows; part of `bill_minor`
+    bought_nano: MoneyNano = MoneyNano(0)  # for blocks of purchases, posted with each; part of `bill_minor`
+    month_nano: MoneyNano = MoneyNano(0)  # demand charges, posted before; part of `bill_minor`
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +377,7 @@ class TariffActivated:
     account: str
     tariff: str
     cycle_energy_wh: tuple[int, ...]  # carried over: a change of price does not reset the blocks
+    demand_window_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,6 +480,54 @@ class PaymentAllocated:
 
 
 @dataclass(frozen=True, slots=True)
+class EnergyBought:
+    """What a purchase bought by the blocks of its month. Posted is what that costs beyond the first block's price."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    payment_id: str  # empty: the purchase order before
+    first_day: int  # local day on which the cycle began
+    before_wh: WattHours  # bought in it before this
+    energy_wh: WattHours
+    lines: tuple[RatedLine, ...]
+    basis_micro_per_kwh: int  # of the first block: what each Wh is charged at when it is used
+    rest_nano: MoneyNano  # too little for one more Wh: credit, counted with the next purchase
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class BoughtEnergyReturned:
+    """A payment taken back buys less: what its blocks had cost comes back. `lines` are what stays bought by it."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    payment_id: str
+    first_day: int
+    energy_wh: WattHours  # no longer bought
+    lines: tuple[RatedLine, ...]
+    basis_micro_per_kwh: int  # what the energy in the balance is charged at
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
+class BoughtEnergyRepriced:
+    """The first block's price changed: the balance moves, so that it holds as many whole watt-hours as before."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    basis_before_micro_per_kwh: int
+    basis_micro_per_kwh: int
+    live_balance_nano: MoneyNano  # before it
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
 class AllocationReversed:
     """A payment taken back is owed again where it had paid debts; that much comes back to the money."""
 
@@ -545,6 +613,21 @@ class MinimumBillPosted:
 
 
 @dataclass(frozen=True, slots=True)
+class DemandChargePosted:
+    """What the power of a billing month costs, by the lines named; the measuring begins anew."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    first_day: int  # of the month, or of the account in it
+    end_day: int  # not in it
+    power_w_max: int | None  # measured
+    lines: tuple[DemandLine, ...]
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
 class EmergencyCreditSelected:
     """The customer may draw on the emergency credit from here on."""
 
@@ -553,6 +636,7 @@ class EmergencyCreditSelected:
     account: str
     limit_nano: MoneyNano
     live_balance_nano: MoneyNano
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -720,12 +804,16 @@ class RequestRefused:
 
 MoneyEvent = (
     PaymentAllocated
+    | EnergyBought
+    | BoughtEnergyReturned
+    | BoughtEnergyRepriced
     | AllocationReversed
     | DebtSet
     | InstalmentsAgreed
     | InstalmentDue
     | DailyChargePosted
     | MinimumBillPosted
+    | DemandChargePosted
     | EmergencyCreditSelected
     | EmergencyCreditDrawn
     | EmergencyCreditGivenBack
@@ -769,6 +857,7 @@ Event = (
     | OutputStateObserved
     | EnergyWhileDisconnected
     | SupplyHoldChanged
+    | PolicyAccepted
     | PolicySet
     | RiskLevelExpired
     | MeterExchanged

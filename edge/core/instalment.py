@@ -6,9 +6,9 @@ shares hundredths of a percent, days local days since 1970-01-01.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from edge.core.credit_terms import HUNDREDTHS_OF_PERCENT
+from edge.core.lean import dataclass
 from edge.core.units import MoneyNano
 
 

@@ -18,18 +18,29 @@ from edge.core.account import (
     Receipt,
     Register,
     State,
+    StoredPolicy,
     changed,
     merge_lines,
 )
 from edge.core.credit_terms import IssueCycle
+from edge.core.demand import DemandMeter, measured, unmeasured
 from edge.core.disconnect_control import ControlState
-from edge.core.money_ledger import ACCOUNT_CHANGES, counted_on, receipt_allocated, receipt_taken_back
-from edge.core.notices import grace_elapsed
+from edge.core.frozen import quickly
+from edge.core.money_ledger import (
+    ACCOUNT_CHANGES,
+    counted_on,
+    receipt_allocated,
+    receipt_of_purchase,
+    receipt_taken_back,
+)
+from edge.core.notices import grace_elapsed, grace_recorded
 from edge.core.purchase_order import order_key
 from edge.core.rating import RatedLine
 from edge.core.supply_hold import SupplyHold, SupplyHoldKind, with_hold
 from edge.core.token import TokenEvent, apply_token
 from edge.core.units import SECONDS_PER_DAY, FreezeQuality, MoneyNano, UnixSeconds, WattHours
+
+_register = quickly(Register)
 
 
 def apply(state: State, event: ev.Event) -> State:
@@ -57,12 +68,22 @@ def _account_opened(state: State, event: ev.AccountOpened) -> State:
         cycle_energy_wh=(0,) * event.positions,
         protected=event.protected,
         opened_at=event.register_at,
+        contracted=event.contracted,
+        demand=_demand_meter(None, event.demand_window_s),
     )
     return _with(state, account)
 
 
 def _terms_changed(state: State, event: ev.TermsChanged) -> State:
-    return _with(state, replace(state.accounts[event.account], policy=event.policy, protected=event.protected))
+    account = state.accounts[event.account]
+    return _with(state, replace(account, policy=event.policy, protected=event.protected, contracted=event.contracted))
+
+
+def _demand_meter(meter: DemandMeter | None, window_s: int) -> DemandMeter | None:
+    """The meter of demand under a tariff with these windows; one that measures by them already goes on."""
+    if not window_s:
+        return None
+    return meter if meter is not None and meter.window_s == window_s else DemandMeter(window_s)
 
 
 def _payment_applied(state: State, event: ev.PaymentApplied) -> State:
@@ -104,6 +125,13 @@ def _allocation_reversed(state: State, event: ev.AllocationReversed) -> State:
     return _account_changed(state, event)
 
 
+def _energy_bought(state: State, event: ev.EnergyBought | ev.BoughtEnergyReturned) -> State:
+    if event.payment_id:
+        receipt = receipt_of_purchase(state.receipts[event.payment_id], event)
+        state = replace(state, receipts={**state.receipts, event.payment_id: receipt})
+    return _account_changed(state, event)
+
+
 def _purchase_order_applied(state: State, event: ev.PurchaseOrderApplied) -> State:
     key = order_key(event.account, event.number)
     state = replace(state, purchase_orders={**state.purchase_orders, key: event.account})
@@ -138,11 +166,11 @@ def _register_frozen(state: State, event: ev.RegisterFrozen) -> State:
 
 
 def _amount_of(lines: tuple[RatedLine, ...]) -> int:
-    return sum(line.amount_nano for line in lines)
+    return sum([line.amount_nano for line in lines])
 
 
 def _energy_of(lines: tuple[RatedLine, ...]) -> int:
-    return sum(line.energy_wh for line in lines)
+    return sum([line.energy_wh for line in lines])
 
 
 def _bill_issued(state: State, event: ev.BillIssued) -> State:
@@ -159,6 +187,8 @@ def _bill_issued(state: State, event: ev.BillIssued) -> State:
         mean_energy_wh=event.energy_wh,
         mean_days=event.days,
         standing_nano=MoneyNano(0),
+        month_nano=MoneyNano(0),
+        bought=replace(state.accounts[event.account].bought, posted_nano=MoneyNano(0)),
     )
     before = state.accounts[event.account]
     if account.policy.credit.issue_cycle is IssueCycle.VEND and event.at - event.issued_from < SECONDS_PER_DAY:
@@ -184,13 +214,11 @@ def _notice_delivered(state: State, event: ev.NoticeDelivered) -> State:
         else notice
         for notice in episode.notices
     )
-    starts = event.number == 2
-    episode = replace(
-        episode,
-        notices=notices,
-        grace_elapsed_s=0 if starts else event.grace_elapsed_s,
-        grace_clock=event.receipt if starts or episode.grace_clock is not None else None,
-    )
+    episode = replace(episode, notices=notices)
+    if event.number == 2:
+        episode = grace_recorded(episode, 0, event.receipt, may_wait=False)
+    elif episode.grace_clock is not None:
+        episode = grace_recorded(episode, event.grace_elapsed_s, event.receipt, may_wait=False)
     return _with(state, replace(account, episode=episode))
 
 
@@ -246,7 +274,13 @@ def _hold_cleared(state: State, event: ev.HoldCleared) -> State:
     register = Register(event.register_at, event.register_wh)
     # What is not charged is not this day's energy either.
     frozen = replace(account.frozen, register_wh=WattHours(account.frozen.register_wh + event.uncharged_wh))
-    return _with(state, replace(account, hold=None, recorded=register, frozen=frozen))
+    demand = unmeasured(account.demand)
+    return _with(state, replace(account, hold=None, recorded=register, frozen=frozen, demand=demand))
+
+
+def _policy_accepted(state: State, event: ev.PolicyAccepted) -> State:
+    stored = StoredPolicy(event.document, event.signed_by)
+    return replace(state, policies={**state.policies, event.policy: stored})
 
 
 def _policy_set(state: State, event: ev.PolicySet) -> State:
@@ -276,7 +310,9 @@ def _meter_exchanged(state: State, event: ev.MeterExchanged) -> State:
     shift_wh = event.first_wh - account.recorded.register_wh
     frozen = replace(account.frozen, register_wh=WattHours(account.frozen.register_wh + shift_wh))
     recorded = Register(event.register_at, event.first_wh)
-    return _with(state, replace(account, meter_id=event.meter, recorded=recorded, frozen=frozen, hold=None))
+    demand = unmeasured(account.demand)
+    account = replace(account, meter_id=event.meter, recorded=recorded, frozen=frozen, hold=None, demand=demand)
+    return _with(state, account)
 
 
 def _tariff_accepted(state: State, event: ev.TariffAccepted) -> State:
@@ -289,7 +325,9 @@ def _tariff_scheduled(state: State, event: ev.TariffScheduled) -> State:
 
 
 def _tariff_activated(state: State, event: ev.TariffActivated) -> State:
-    account = replace(state.accounts[event.account], tariff=event.tariff, cycle_energy_wh=event.cycle_energy_wh)
+    before = state.accounts[event.account]
+    demand = _demand_meter(before.demand, event.demand_window_s)
+    account = replace(before, tariff=event.tariff, cycle_energy_wh=event.cycle_energy_wh, demand=demand)
     pending = tuple(
         entry
         for entry in state.pending_tariffs
@@ -302,22 +340,26 @@ def _readings_recorded(state: State, event: ev.ReadingsRecorded) -> State:
     accounts = dict(state.accounts)
     for index, account_id in enumerate(event.accounts):
         account, lines = accounts[account_id], event.lines[index]
+        amount_nano = _amount_of(lines)
         accounts[account_id] = changed(
             account,
-            recorded=Register(event.register_at[index], event.register_wh[index]),
+            recorded=_register(event.register_at[index], event.register_wh[index]),
             recorded_clock=event.clock,
-            estimate_nano=MoneyNano(account.estimate_nano + _amount_of(lines)),
-            consumed_nano=MoneyNano(account.consumed_nano + _amount_of(lines)),
+            estimate_nano=MoneyNano(account.estimate_nano + amount_nano),
+            consumed_nano=MoneyNano(account.consumed_nano + amount_nano),
             consumed_wh=WattHours(account.consumed_wh + _energy_of(lines)),
             charged=merge_lines(account.charged, lines),
             cycle_energy_wh=event.cycle_energy_wh[index],
             cycle_start_at=event.cycle_start_at[index],
         )
+        if account.demand is not None:
+            demand = measured(account.demand, event.register_wh[index], event.clock)
+            accounts[account_id] = changed(accounts[account_id], demand=demand)
     for account_id, account in accounts.items():
         episode = account.episode
         if episode is not None and episode.grace_clock is not None:
-            elapsed = grace_elapsed(episode, event.clock)
-            episode = replace(episode, grace_elapsed_s=elapsed, grace_clock=event.clock)
+            elapsed_s = grace_elapsed(episode, event.clock)
+            episode = grace_recorded(episode, elapsed_s, event.clock, may_wait=True)
             accounts[account_id] = changed(account, episode=episode)
     return replace(state, accounts=accounts)
 
@@ -392,12 +434,15 @@ _APPLY: Mapping[type, Callable[[State, Any], State]] = {
     ev.SupplyHoldChanged: _supply_hold_changed,
     ev.MeterExchanged: _meter_exchanged,
     **dict.fromkeys(get_args(TokenEvent), _token),
+    ev.PolicyAccepted: _policy_accepted,
     ev.PolicySet: _policy_set,
     ev.RiskLevelExpired: _risk_level_expired,
     ev.BalanceEvaluated: _balance_evaluated,
     ev.ConditionNoted: _unchanged,
     **dict.fromkeys(ACCOUNT_CHANGES, _account_changed),
     ev.PaymentAllocated: _payment_allocated,
+    ev.EnergyBought: _energy_bought,
+    ev.BoughtEnergyReturned: _energy_bought,
     ev.AllocationReversed: _allocation_reversed,
     ev.PurchaseOrderApplied: _purchase_order_applied,
     ev.RequestRefused: _unchanged,

@@ -7,9 +7,11 @@ from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.account import Account
 from edge.core.disconnect_control import Trigger
+from edge.core.month_lines import not_contracted
 from edge.core.supply_hold import with_hold
 from edge.core.switching import reconnect_if_clear, switch
 from edge.core.turn import Turn
+from edge.core.units import ClockReading, UnixSeconds
 
 SITE_BOOK = "site_book"  # Policy.signed_by of what the installer wrote
 REMOTE = {Trigger.REMOTE_DISCONNECT: "cut", Trigger.REMOTE_RECONNECT: "restore"}
@@ -22,23 +24,46 @@ def change_terms(turn: Turn, command: cmd.ChangeTerms) -> None:
         return
     # A signed policy is changed by a signed one only, not by the book of the next start.
     policy = command.policy if account.policy.signed_by in ("", SITE_BOOK) else account.policy
-    if (account.policy, account.protected) != (policy, command.protected):
-        turn.emit(ev.TermsChanged(command.received.at, command.account_id, policy, command.protected))
+    terms = (policy, command.protected, command.contracted)
+    if (account.policy, account.protected, account.contracted) != terms:
+        turn.emit(ev.TermsChanged(command.received.at, command.account_id, *terms))
+
+
+def accept_policy(turn: Turn, command: cmd.AcceptPolicy) -> None:
+    """Stores a policy document, once for each version."""
+    if command.policy not in turn.state.policies:  # a version, once stored, is never another document
+        at = command.received.at
+        turn.emit(ev.PolicyAccepted(at, command.policy, command.document, command.signed_by))
 
 
 def set_policy(turn: Turn, command: cmd.SetPolicy) -> None:
-    """Puts a policy in force."""
+    """Puts a policy in force for all accounts it names, or for none of them."""
     if command.cid is not None and command.cid in turn.state.applied:
         return
-    refusal = _policy_refusal(turn.state.accounts.get(command.account_id), command)
+    account_ids = command.account_ids or tuple(turn.state.accounts)
+    refusals = ((name, _policy_refusal(turn.state.accounts.get(name), command)) for name in account_ids)
+    name, refusal = next(((name, refusal) for name, refusal in refusals if refusal is not None), ("", None))
+    if not account_ids:
+        refusal = "unknown_account"
+    at = command.received.at
     if refusal is None:
         risk = (command.risk_level, command.risk_policy, command.risk_until)
-        turn.emit(ev.PolicySet(command.received.at, command.account_id, command.policy, *risk))
-    _answer(turn, command, "set_policy", refusal)
+        if _is_over(command.risk_until, command.received):
+            risk = ("", None, None)  # a level that is over is the normal policy, never a harsher one
+        for account_id in account_ids:
+            turn.emit(ev.PolicySet(at, account_id, command.policy, *risk))
+        name = account_ids[0] if len(account_ids) == 1 else ""
+    if command.cid is not None:
+        turn.emit(_result(command.received.at, command.cid, "set_policy", name, refusal))
+
+
+def _is_over(end_at: int | None, clock: ClockReading) -> bool:
+    """Whether an end has passed by a clock that somebody vouches for: any other clock ends nothing."""
+    return end_at is not None and clock.quality.trusted and clock.at >= end_at
 
 
 def _policy_refusal(account: Account | None, command: cmd.SetPolicy) -> str | None:
-    """Refusals in this order: unknown_account, unsigned, risk_level (half stated), older_version, expired."""
+    """In this order: unknown_account, unsigned, risk_level (half stated), wrong_unit, older_version, expired."""
     if account is None:
         return "unknown_account"
     policy, present = command.policy, account.normal_policy or account.policy
@@ -47,11 +72,12 @@ def _policy_refusal(account: Account | None, command: cmd.SetPolicy) -> str | No
     stated = (bool(command.risk_level), command.risk_policy is not None, command.risk_until is not None)
     if len(set(stated)) != 1:
         return "risk_level"  # a level without an end would never fall back
+    units = {terms.credit.unit for terms in (policy, command.risk_policy or policy)}
+    if units != {present.credit.unit}:
+        return "wrong_unit"  # a balance is never converted
     if policy.policy_id == present.policy_id and policy.version < present.version and present.signed_by != SITE_BOOK:
         return "older_version"
-    if policy.valid_until is not None and command.received.at >= policy.valid_until:
-        return "expired"
-    return None
+    return "expired" if _is_over(policy.valid_until, command.received) else None
 
 
 def switch_supply(turn: Turn, command: cmd.SwitchSupply) -> None:
@@ -115,18 +141,21 @@ def set_supply_hold(turn: Turn, command: cmd.SetSupplyHold) -> None:
 
 def _answer(
     turn: Turn,
-    command: cmd.SwitchSupply | cmd.KeepSupply | cmd.SetSupplyHold | cmd.SetPolicy,
+    command: cmd.SwitchSupply | cmd.KeepSupply | cmd.SetSupplyHold,
     order_type: str,
     refusal: str | None,
 ) -> None:
     """The stored result of an order that came with a cid."""
-    if command.cid is None:
-        return
-    at, account_id = command.received.at, command.account_id
+    if command.cid is not None:
+        turn.emit(_result(command.received.at, command.cid, order_type, command.account_id, refusal))
+
+
+def _result(
+    at: UnixSeconds, cid: str, order_type: str, account_id: str, refusal: str | None
+) -> ev.OrderApplied | ev.OrderRefused:
     if refusal is None:
-        turn.emit(ev.OrderApplied(at, command.cid, order_type, account_id))
-    else:
-        turn.emit(ev.OrderRefused(at, command.cid, order_type, account_id, refusal))
+        return ev.OrderApplied(at, cid, order_type, account_id)
+    return ev.OrderRefused(at, cid, order_type, account_id, refusal)
 
 
 def accept_tariff(turn: Turn, command: cmd.AcceptTariff) -> None:
@@ -136,13 +165,18 @@ def accept_tariff(turn: Turn, command: cmd.AcceptTariff) -> None:
 
 
 def schedule_tariff(turn: Turn, command: cmd.ScheduleTariff) -> None:
-    """Puts a stored tariff in force from an instant. Refused: unknown_tariff, before_valid_from."""
+    """Puts a stored tariff in force from an instant.
+
+    Refused: unknown_tariff, before_valid_from, unknown_contract (of an account, where its demand goes by it).
+    """
     at = command.received.at
     if command.cid is not None and command.cid in turn.state.applied:
         return
     refusal = None if command.tariff in turn.state.tariffs else "unknown_tariff"
     if refusal is None and command.effective_at < turn.rating.valid_from[command.tariff]:
         refusal = "before_valid_from"
+    if refusal is None and _lacks_contract(turn, command):
+        refusal = "unknown_contract"
     if refusal is not None:
         if command.cid is not None:
             turn.emit(ev.OrderRefused(at, command.cid, "set_tariff", "", refusal))
@@ -154,7 +188,28 @@ def schedule_tariff(turn: Turn, command: cmd.ScheduleTariff) -> None:
         turn.emit(ev.OrderApplied(at, command.cid, "set_tariff", ""))
 
 
+def _lacks_contract(turn: Turn, command: cmd.ScheduleTariff) -> bool:
+    """Whether the tariff goes by a contract or capacity that an account it is for does not have."""
+    terms, accounts = turn.rating.terms.get(command.tariff), turn.state.accounts
+    named = [accounts[name] for name in command.account_ids or tuple(accounts) if name in accounts]
+    return terms is not None and any(not_contracted(terms, account.contracted) for account in named)
+
+
 def refuse_order(turn: Turn, command: cmd.RefuseOrder) -> None:
     """Stores the refusal of an order that never reached an account."""
     if command.cid not in turn.state.applied:
         turn.emit(ev.OrderRefused(command.received.at, command.cid, command.order_type, "", command.reason))
+
+
+def revoke_order(turn: Turn, command: cmd.RevokeOrder) -> None:
+    """An order without a result gets one: `revoked`, so it is never obeyed. Refused: arguments, too_late."""
+    if command.cid in turn.state.applied:
+        return
+    at, revoked = command.received.at, command.revoked_cid
+    if revoked == command.cid:
+        turn.emit(ev.OrderRefused(at, command.cid, "revoke", "", "arguments"))
+    elif revoked in turn.state.applied:
+        turn.emit(ev.OrderRefused(at, command.cid, "revoke", "", "too_late"))
+    else:
+        turn.emit(ev.OrderRefused(at, revoked, "revoked", "", "revoked"))  # what it was, nobody here knows
+        turn.emit(ev.OrderApplied(at, command.cid, "revoke", "", "revoked"))

@@ -8,10 +8,11 @@ register knows it; the order of the tariff is taken and the result is marked.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edge.core.bill import tagged_name, untagged_name
 from edge.core.calendar import CompiledCalendar
+from edge.core.lean import dataclass
 from edge.core.rating import CompiledTariff, Interval, share_by_seconds
 
 

@@ -4,11 +4,12 @@ Every default of RULES.md 5-7 is a field here, never a constant elsewhere. Windo
 time, debts nano-currency, shares hundredths of a percent.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from edge.core.calendar import DailyWindows
 from edge.core.credit_terms import CreditTerms
+from edge.core.lean import dataclass
 from edge.core.units import MoneyNano, UnixSeconds, WattHours
 
 
@@ -34,6 +35,8 @@ class LegalProfile(Enum):
     PREPAYMENT_IMMEDIATE = "prepayment_immediate"
     PREPAID_BY_AGREEMENT = "prepaid_by_agreement"
     POSTPAID_STATUTORY = "postpaid_statutory"
+
+    __hash__ = object.__hash__  # Enum's own hashes the name, in Python, at every look into a table
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ until the next one states others. Source: DL/T 698.45 object 8107, RULES.md 5 an
 are nano of the account's credit unit: an energy account is priced 1 a kWh, so 1 Wh is 10^6 nano.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 
 from edge.core.credit_terms import NANO_PER_WATT_HOUR, CreditUnit
+from edge.core.lean import dataclass
 from edge.core.units import MoneyNano
 
 

@@ -50,6 +50,7 @@ class Interval:
     start_at: int
     end_at: int
     energy_wh: int
+    explained: bool = True  # False: only the amount is asked for, and there are no lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ def _rate_interval(account: _Account, interval: Interval) -> RatedInterval:
     assert account.cycle_start_at is not None
     return RatedInterval(
         amount_nano=sum(line.amount_nano for line in lines),
-        lines=lines,
+        lines=lines if interval.explained else (),
         cycle_energy_wh=tuple(account.energy_wh),
         cycle_start_at=account.cycle_start_at,
         estimated=len(parts) > 1 and interval.energy_wh > 0,

@@ -7,10 +7,11 @@ which says what each array means; this module neither imports nor needs the kern
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Protocol
 
+from edge.core.frozen import quickly
+from edge.core.lean import dataclass
 from edge.core.rating import (
     ENERGY_WH_MAX,
     CompiledTariff,
@@ -25,6 +26,7 @@ from edge.core.rating import (
 NO_CYCLE = -(2**63)  # cycle_start_at of a position that belongs to no cycle yet
 
 Int64s = array  # of type code "q"
+_rated, _rated_line = quickly(RatedInterval), quickly(RatedLine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +106,10 @@ def array_rate(open_kernel: Callable[[PackedTariffs], Kernel], tariffs: Sequence
     def rate(positions: Sequence[Position], intervals: Sequence[Interval]) -> Sequence[RatedInterval]:
         order = _by_account(intervals)
         packed, bills = _rate_packed(kernel, tariffs, positions, intervals, order)
-        rated = _unpack(bills, packed, tariffs, cells)
+        explained = [interval.explained for interval in intervals]
         if order is None:
-            return rated
+            return _unpack(bills, packed, tariffs, cells, explained)
+        rated = _unpack(bills, packed, tariffs, cells, [explained[index] for index in order])
         places = sorted(range(len(order)), key=order.__getitem__)  # the inverse of the order
         return [rated[place] for place in places]
 
@@ -251,6 +254,7 @@ def _unpack(
     packed: PackedIntervals,
     tariffs: Sequence[CompiledTariff],
     cells: Sequence[Sequence[_Cell]],
+    explained: Sequence[bool],
 ) -> list[RatedInterval]:
     details = bills.details
     assert details is not None
@@ -262,10 +266,12 @@ def _unpack(
     for account, tariff in enumerate(packed.tariff):
         position_count, of_tariff = tariffs[tariff].position_count, cells[tariff]
         for row in range(packed.first_interval[account], packed.first_interval[account + 1]):
-            used = used_wh[row * cell_stride : row * cell_stride + len(of_tariff)]
-            lines = tuple([_line(of_tariff[number], wh) for number, wh in enumerate(used) if wh])
+            lines: tuple[RatedLine, ...] = ()
+            if explained[row]:
+                used = used_wh[row * cell_stride : row * cell_stride + len(of_tariff)]
+                lines = tuple([_line(of_tariff[number], wh) for number, wh in enumerate(used) if wh])
             after = tuple(after_wh[row * stride : row * stride + position_count])
-            rated.append(RatedInterval(amounts[row], lines, after, cycles[row], estimated[row] != 0))
+            rated.append(_rated(amounts[row], lines, after, cycles[row], estimated[row] != 0))
     return rated
 
 
@@ -301,4 +307,4 @@ def _merged_lines(parts: Iterable[tuple[str, int, int, int]]) -> tuple[RatedLine
 
 def _line(cell: _Cell, energy_wh: int) -> RatedLine:
     period, block, price = cell
-    return RatedLine(period, block, energy_wh, price, energy_wh * price)
+    return _rated_line(period, block, energy_wh, price, energy_wh * price)

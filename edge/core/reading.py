@@ -4,9 +4,9 @@ Registers in Wh (the floor of the meter's exact decimal), power in W, `at` in Un
 A register that falls charges nothing and refunds nothing. Source: RULES.md 2 and 4.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 
+from edge.core.lean import dataclass
 from edge.core.units import FreezeQuality
 
 FREEZE_TOLERANCE_S = 60

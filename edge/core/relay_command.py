@@ -6,10 +6,10 @@ mapping between the two, and the tests hold them to each other. Source: DL/T 645
 DL/T 698.45 objects 8000-8001; RULES.md 7 and 10 (two tables).
 """
 
-from dataclasses import dataclass
 from enum import Enum
 
 from edge.core.disconnect_control import ControlState
+from edge.core.lean import dataclass
 
 
 class RelayState(Enum):

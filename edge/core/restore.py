@@ -6,10 +6,10 @@ Source: RULES.md 7 (restore diagnosis). Money nano-currency, voltage in tenths o
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from edge.core.account import Account
 from edge.core.disconnect_control import MODES, ControlState
+from edge.core.lean import dataclass
 from edge.core.units import MoneyNano
 
 VOLTAGE_TENTHS_MIN = 1000  # below this a supply is taken for dead, whatever its nominal voltage

@@ -5,7 +5,7 @@ waits, or touches the world. Energy Wh, money nano-currency, time Unix seconds.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, get_args
 
 from edge.core import commands as cmd
@@ -18,13 +18,18 @@ from edge.core.credit_terms import NANO_PER_SECOND, NANO_PER_WATT_HOUR, CreditUn
 from edge.core.decision import decide, deliver, judge_again
 from edge.core.disconnect_control import ControlState
 from edge.core.effects import Effect, effects_of
+from edge.core.frozen import quickly
 from edge.core.intake import accept_sample, bring_up_to, record_basis, record_readings, register_at_most, sample_age
+from edge.core.lean import dataclass
 from edge.core.money import money_events
+from edge.core.month_lines import demand_window_s
 from edge.core.orders import (
+    accept_policy,
     accept_tariff,
     change_terms,
     keep_supply,
     refuse_order,
+    revoke_order,
     schedule_tariff,
     set_policy,
     set_supply_hold,
@@ -41,15 +46,22 @@ class Stepped:
 
     state: State
     events: tuple[ev.Event, ...]
-    effects: tuple[Effect, ...]
     figures: Mapping[str, Figures]
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """What must be true now. Read-backs and receipts do not ask."""
+        return effects_of(self.state)
+
+
+_made_occasion = quickly(Occasion)
 
 
 def step(state: State, command: cmd.Command, rating: Rating) -> Stepped:
     """Judges one command. Refusals are events too; a command that was already answered gives none."""
     turn = Turn(state, rating)
     _STEPS[type(command)](turn, command)
-    return Stepped(turn.state, tuple(turn.events), effects_of(turn.state), turn.figures)
+    return Stepped(turn.state, tuple(turn.events), turn.figures)
 
 
 # --- a round ---------------------------------------------------------------------------------
@@ -75,7 +87,7 @@ def _occasion(command: cmd.TakeRound, sample: cmd.Sample | None, fresh: Register
     clock = command.received
     age_s = None if sample is None or fresh is None else sample_age(sample, clock)
     over_s = 0 if sample is None else sample.power_over_s
-    return Occasion(clock, fresh, command.cloud_silent_s, may_cut=True, power_over_s=over_s, reading_age_s=age_s)
+    return _made_occasion(clock, fresh, command.cloud_silent_s, may_cut=True, power_over_s=over_s, reading_age_s=age_s)
 
 
 # --- money, orders, receipts -----------------------------------------------------------------
@@ -99,6 +111,8 @@ def _open_account(turn: Turn, command: cmd.OpenAccount) -> None:
             protected=command.protected,
             posting_nano=command.opening_nano,
             balance_nano=command.opening_nano,
+            contracted=command.contracted,
+            demand_window_s=demand_window_s(turn.rating.terms.get(command.tariff)),
         )
     )
 
@@ -114,7 +128,8 @@ def _apply_payment(turn: Turn, command: cmd.ApplyPayment) -> None:
     if turn.state.accounts[account_id].policy.credit.issue_cycle is IssueCycle.VEND:
         record_basis(turn, turn.state.accounts[account_id], clock)
         turn.emit_all(issue_now(turn.state, account_id, turn.rating))
-    moment = Moment(clock, zone, turn.figures[account_id].live_nano)
+    blocks = turn.rating.purchases.get(turn.state.accounts[account_id].tariff)
+    moment = Moment(clock, zone, turn.figures[account_id].live_nano, blocks)
     turn.emit_all(payment_events(turn.state, command, moment))
     judge_again(turn, account_id, register, clock)
 
@@ -241,6 +256,7 @@ _STEPS: dict[type, Callable[[Turn, Any], None]] = {
     cmd.TakeRound: _take_round,
     cmd.OpenAccount: _open_account,
     cmd.ChangeTerms: change_terms,
+    cmd.AcceptPolicy: accept_policy,
     cmd.SetPolicy: set_policy,
     cmd.ApplyPayment: _apply_payment,
     cmd.ReversePayment: _reverse_payment,
@@ -257,5 +273,6 @@ _STEPS: dict[type, Callable[[Turn, Any], None]] = {
     cmd.CommissionDecoder: _commission_decoder,
     EnterToken: _enter_token,
     cmd.RefuseOrder: refuse_order,
+    cmd.RevokeOrder: revoke_order,
     cmd.NoteCondition: _note_condition,
 }

@@ -7,9 +7,10 @@ known (None) changes nothing. Every threshold is configuration. Source: RULES.md
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 
 from edge.core.area import WHOLE_HUNDREDTHS, LineLoss
+from edge.core.lean import dataclass
 
 _SECONDS_PER_HOUR = 3600
 

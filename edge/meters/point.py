@@ -7,11 +7,12 @@ the floor of the exact value in Wh. Source: RULES.md 10 (precision), facts of th
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
+from edge.core.lean import dataclass
 from edge.core.units import WattHours
 
 # Binary types: registers each takes, and how struct reads it once the most significant word is first.
@@ -90,12 +91,10 @@ class Point:
 
     def resolution(self, registers: Sequence[int]) -> Fraction:
         """One step of the register at this reading, in `unit`: grows with the value for floats."""
-        step = Fraction(1)
+        exponent = 0
         if self.type in _EXPONENT_BITS:
-            mantissa_bits, exponent_mask = _EXPONENT_BITS[self.type]
             exponent = max(_exponent(int.from_bytes(self._bytes(registers), "big"), self.type), 1)
-            step = Fraction(2) ** (exponent - (exponent_mask >> 1) - mantissa_bits)
-        return step * Fraction(self.scale)
+        return _step(self.type, exponent, self.scale)
 
 
 def number_of(register_type: str, raw: bytes, name: str) -> int | float:
@@ -113,16 +112,25 @@ def number_of(register_type: str, raw: bytes, name: str) -> int | float:
 
 def register_wh(point: Point, registers: Sequence[int]) -> WattHours:
     """A cumulative energy register in Wh: the floor of its exact value. Refuses a negative one."""
-    exact_wh = Fraction(point.decode(registers)) * WATT_HOURS_PER_UNIT[point.unit]
+    exact_wh = _EXACT.multiply(point.decode(registers), WATT_HOURS_PER_UNIT[point.unit])
     if exact_wh < 0:
         raise ValueRefused("negative_register", f"{point.name}: a cumulative register cannot be negative")
-    return WattHours(exact_wh.numerator // exact_wh.denominator)
+    return WattHours(int(exact_wh))
 
 
 def resolution_wh(point: Point, registers: Sequence[int]) -> WattHours:
     """One step of an energy register in Wh, rounded up, at least 1."""
-    step_wh = point.resolution(registers) * WATT_HOURS_PER_UNIT[point.unit]
-    return WattHours(max(1, -(-step_wh.numerator // step_wh.denominator)))
+    step, wh_per_unit = point.resolution(registers), WATT_HOURS_PER_UNIT[point.unit]
+    return WattHours(max(1, -(-step.numerator * wh_per_unit // step.denominator)))
+
+
+@lru_cache(maxsize=256)  # a register seldom passes a power of two
+def _step(register_type: str, exponent: int, scale: Decimal) -> Fraction:
+    """One step of a register with this binary exponent (no exponent: an integer's)."""
+    if register_type not in _EXPONENT_BITS:
+        return Fraction(scale)
+    mantissa_bits, exponent_mask = _EXPONENT_BITS[register_type]
+    return Fraction(2) ** (exponent - (exponent_mask >> 1) - mantissa_bits) * Fraction(scale)
 
 
 def _exponent(bits: int, register_type: str) -> int:

@@ -6,10 +6,10 @@ avoided because vendors use it both ways. Times are milliseconds.
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from edge.core.lean import dataclass
 from edge.meters.point import BINARY_TYPES, REGISTER_TYPES, Point
 
 READ_COILS, READ_DISCRETE_INPUTS, READ_HOLDING, READ_INPUT = 1, 2, 3, 4

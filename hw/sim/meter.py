@@ -124,7 +124,7 @@ class Meter:
         quantities = self.quantities()
         registers = bytearray(2 * count)
         for point in model.points:
-            if point.function_code == function_code:
+            if point.function_code == function_code and address - point.count < point.address < address + count:
                 place(registers, address, point, point.encode(quantities[point.quantity]))
         for constant in model.constants:
             if constant.function_code == function_code:

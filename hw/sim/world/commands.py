@@ -4,10 +4,13 @@ Exit status: 0 nothing found, 1 a violation (or a mutant nobody caught), 2 bad a
 """
 
 import argparse
+import os
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from typing import Any
 
 import msgspec
@@ -18,12 +21,12 @@ from hw.sim.world.world import DAY_MS, HOUR_MS, Report, Setting, run_world
 
 EXAMPLE = """example:
   wattgate sim --seed 7 --days 14 --meters 8 --faults all
-  wattgate sim --seed 7 --count 20 --json             seeds 7 to 26, one JSON object
+  wattgate sim --seed 7 --count 20 --json             seeds 7 to 26 on all cores, one JSON object
   wattgate sim --faults noise,power_cut --days 30     only these faults
   wattgate sim --mutants                              plants each known fault into the product
 """
 SEED_MAX = 2**63 - 1
-DAYS_MAX, METERS_MAX, COUNT_MAX = 3660, 128, 100_000
+DAYS_MAX, METERS_MAX, COUNT_MAX, JOBS_MAX = 3660, 128, 100_000, 256
 FOUND_SHOWN_MAX = 50
 
 
@@ -38,7 +41,8 @@ def add_sim_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     sim.add_argument("--days", type=_whole(1, DAYS_MAX), default=12, help="days to live (12)")
     sim.add_argument("--meters", type=_whole(1, METERS_MAX), default=8, help="customers on the site (8)")
     sim.add_argument("--faults", type=_faults, default=tuple(FAULTS), metavar="all|none|NAME,...", help="(all)")
-    sim.add_argument("--count", type=_whole(1, COUNT_MAX), default=1, metavar="N", help="seeds one after the other (1)")
+    sim.add_argument("--count", type=_whole(1, COUNT_MAX), default=1, metavar="N", help="so many seeds, counted up (1)")
+    sim.add_argument("--jobs", type=_whole(1, JOBS_MAX), metavar="N", help="worlds at a time (one a core)")
     sim.add_argument("--mutants", action="store_true", help="plant each known fault: the auditor must catch all")
     sim.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     sim.set_defaults(run=run_sim)
@@ -56,13 +60,24 @@ def run_sim(options: argparse.Namespace) -> int:
     if not options.json:
         print(f"seed {seed}, faults {','.join(options.faults) or 'none'}", flush=True)
     totals = Totals()
-    for number in range(seed, seed + options.count):
-        report = run_world(Setting(number, options.days, options.meters, options.faults))
+    settings = [
+        Setting(number, options.days, options.meters, options.faults) for number in range(seed, seed + options.count)
+    ]
+    for report in _reports(settings, options.jobs or os.cpu_count() or 1):
         totals.add(report)
         if not options.json:
             _print_violations(report)
     _print_totals(totals, as_json=options.json)
     return 1 if totals.violations else 0
+
+
+def _reports(settings: Sequence[Setting], jobs: int) -> Iterator[Report]:
+    """What the worlds come to, in their order: a world knows nothing of the others, so each may have a core."""
+    if min(jobs, len(settings)) == 1:
+        yield from map(run_world, settings)
+        return
+    with ProcessPoolExecutor(min(jobs, len(settings)), get_context("spawn")) as pool:
+        yield from pool.map(run_world, settings)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ import math
 import random
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 from hw.sim.device import Device, ExceptionCode
 from hw.sim.load import Load
@@ -38,6 +39,7 @@ def _entry(byte: int) -> int:
 _TABLE = tuple(_entry(byte) for byte in range(256))
 
 
+@lru_cache(maxsize=4096)  # requests are the same ones again and again
 def with_crc(frame: bytes) -> bytes:
     """The frame as it goes on the wire."""
     crc = 0xFFFF
@@ -92,6 +94,7 @@ class WorldMeter(Meter):
         own_relay = self.contact if MODELS[model_id].relay_address is not None else None
         self._energy = MODELS[model_id].energy
         assert self._energy.numerator == 1
+        self._shown = (-1, 0)  # an energy, and what the register says of it
         super().__init__(meter_id, device_id, MODELS[model_id], start_wh, self.metered, own_relay, now)
 
     def count(self) -> None:
@@ -101,7 +104,10 @@ class WorldMeter(Meter):
     def true_wh(self) -> int:
         """What a perfect reader gets from the register at this second."""
         self.count()
-        return self._floor_of(self._energy.encode(self.energy_wh))
+        energy_wh = self.energy_wh
+        if self._shown[0] != energy_wh:
+            self._shown = (energy_wh, self._floor_of(self._energy.encode(energy_wh)))
+        return self._shown[1]
 
     def _floor_of(self, registers: bytes) -> int:
         """As `Point.decode_floor`, without fractions: a float32 times 1000 is exact in a double."""

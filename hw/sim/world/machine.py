@@ -25,6 +25,7 @@ from edge.agent.pricing import Pricing
 from edge.bootstrap import Prepared
 from edge.bus.line import LineMaster
 from edge.bus.records import LineStatus, MeterSample
+from edge.core.frozen import quickly
 from edge.core.step import Stepped
 from edge.core.units import ClockReading, WattHours
 from edge.store.journal import SqliteJournal
@@ -35,6 +36,7 @@ from hw.sim.world.disk import WorldAnchor
 from hw.sim.world.loop import VirtualLoop
 
 _NO_VALUES: Mapping[str, Decimal] = MappingProxyType({})
+_sample = quickly(MeterSample)
 read_zone = lru_cache(maxsize=64)(zone_offsets)
 
 
@@ -108,9 +110,9 @@ class Machine:
 
     def give_reading(self, meter_id: str, register_wh: int) -> None:
         """A reading without its bytes: what the line would have made of them."""
-        if self.metering is not None:
-            reading = self.clock.read()
-            self.metering.on_sample(MeterSample(meter_id, reading, WattHours(register_wh), _NO_VALUES, "good"))
+        if self.metering is not None and self.gateway is not None:
+            reading = self.gateway.read_clock()
+            self.metering.on_sample(_sample(meter_id, reading, WattHours(register_wh), _NO_VALUES, "good"))
 
     def ask_reading(self, line_id: str, meter_id: str) -> None:
         """A reading over the bus, whatever its turn."""

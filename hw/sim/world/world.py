@@ -17,8 +17,8 @@ from pathlib import Path
 from cloud_sync.backend import commands as desk_commands
 from cloud_sync.backend.backend import Backend
 from cloud_sync.wire import decode_batch, parse_topic
-from edge.agent.gateway import Gateway
 from edge.core.commands import Command
+from edge.core.frozen import quickly
 from edge.core.policy import OfflinePolicy
 from edge.core.units import ClockQuality, ClockReading
 from edge.ports import StoredRecord
@@ -130,6 +130,9 @@ class _Tokens:
 
     def token_hex(self, count: int) -> str:
         return self.chance.randbytes(count).hex()
+
+
+_circumstances = quickly(Circumstances)
 
 
 class Side(Enum):
@@ -281,7 +284,7 @@ class World:
             and not meter.shift_wh
             and not meter.contact.stuck
         )
-        return Circumstances(
+        return _circumstances(
             gateway_runs=self.machine is not None and not self.machine.dead and not self.machine.recovering,
             clock_right=self.clock.offset_s == 0,
             clock_trusted=self.clock.quality.trusted,
@@ -343,7 +346,8 @@ class World:
         """Somebody enters something at the gateway's console."""
         machine = self.machine
         if machine is not None and machine.gateway is not None and not machine.dead:
-            task = asyncio.get_running_loop().create_task(_submitted(machine.gateway, make(self.clock.read())))
+            command = make(machine.gateway.read_clock())
+            task = asyncio.get_running_loop().create_task(_submitted(machine, command))
             self._vouchers.append(task)
             self.busy()
 
@@ -592,15 +596,16 @@ class World:
         if machine is None or self._skips.rounds_read == rounds:
             return
         self._skips.rounds_read = rounds
-        for house in self.houses:
-            line, meter = self.lines[house.line_id], self.meters[house.account_id]
-            in_question = not skipped and self.auditor.in_question(house.account_id)
-            if in_question or line.faults or not line.open:
-                machine.ask_reading(house.line_id, house.meter_id)
+        now_ms = self.now_ms()
+        for account_id, meter in self.meters.items():
+            line_id = self.house_of[account_id].line_id
+            line = self.lines[line_id]
+            if line.faults or not line.open or (not skipped and self.auditor.in_question(account_id)):
+                machine.ask_reading(line_id, meter.meter_id)
             elif not meter.silent and not meter.shift_wh:
                 register_wh = meter.true_wh()
-                self.auditor.meter_showed(house.account_id, register_wh, self.now_ms())
-                machine.give_reading(house.meter_id, register_wh)
+                self.auditor.meter_showed(account_id, register_wh, now_ms)
+                machine.give_reading(meter.meter_id, register_wh)
 
     def _skip_target(self) -> int | None:
         """Where time may go at once, or None: something is going on."""
@@ -676,8 +681,14 @@ class World:
         )
 
 
-async def _submitted(gateway: Gateway, command: Command) -> None:
-    await gateway.submit(command)
+async def _submitted(machine: Machine, command: Command) -> None:
+    """Enters a command. What became of it at a power cut nobody hears."""
+    assert machine.gateway is not None
+    try:
+        await machine.gateway.submit(command)
+    except Exception:
+        if not machine.dead:
+            raise
 
 
 def _listed(result: object) -> list[object]:
