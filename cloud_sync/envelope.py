@@ -17,6 +17,7 @@ OVERHEAD_BYTES: Final = 1 + SIGNATURE_BYTES
 
 DOMAIN_ORDER: Final = b"mg/1/cmd\0"
 DOMAIN_DOCUMENT: Final = b"mg/1/cfg\0"
+DOMAIN_APPROVAL: Final = b"mg/1/approve\0"
 DOMAIN_ACK: Final = b"mg/1/ack\0"
 
 

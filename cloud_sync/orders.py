@@ -17,6 +17,7 @@ Down: commands and money; SECURITY R1, R3, R4.
     arguments      arguments do not fit the type (a credit with `exp`, a cut without `sv` ...)
     cap            a credit above what this key may credit
     amount         0, negative, or not an integer
+    approval       takes money back, and no second person's key says the same (SECURITY R6)
 
 Nothing here knows the clock or what was applied before: `window_refusal` is asked by whoever
 holds the clock, duplicates and supersession are the account's business.
@@ -28,9 +29,17 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from cloud_sync.envelope import DOMAIN_DOCUMENT, DOMAIN_ORDER, OVERHEAD_BYTES, seal, signature_holds, split
+from cloud_sync.envelope import (
+    DOMAIN_APPROVAL,
+    DOMAIN_DOCUMENT,
+    DOMAIN_ORDER,
+    OVERHEAD_BYTES,
+    seal,
+    signature_holds,
+    split,
+)
 from cloud_sync.keys import KeyEntry, KeyRing, Role, Signer
-from cloud_sync.wire import CONTRACT_VERSION, Document, Order, WireError, decode_json
+from cloud_sync.wire import CONTRACT_VERSION, Approval, Document, Order, WireError, decode_json
 
 ORDER_BYTES_MAX: Final = 4096
 DOCUMENT_BYTES_MAX: Final = 128 * 1024
@@ -67,6 +76,10 @@ ORDER_ROLES: Final[Mapping[str, Role]] = {
     "set_tariff": Role.TARIFF,
 }
 
+# Corrections need two signatures: the order's own, and one of another key with one of these roles.
+APPROVED_TYPES: Final = frozenset(("refund", "reverse"))
+APPROVAL_ROLES: Final = frozenset((Role.OPS, Role.TARIFF))
+
 DOCUMENT_ROLES: Final[Mapping[str, Role]] = {
     "tariff": Role.TARIFF,
     "policy": Role.OPS,
@@ -89,9 +102,40 @@ def verify_order(envelope: bytes, ring: KeyRing, gateway_id: str) -> Order | Ord
         return opened
     order, key = opened
     refusal = _content_refusal(order, key, gateway_id)
+    if refusal is None and order.type in APPROVED_TYPES and approved_by(order, ring) is None:
+        refusal = OrderRefused("approval", "needs a second person's signature over the same order")
     if refusal is None:
         return order
     return replace(refusal, order=order) if order.gw == gateway_id else refusal
+
+
+def approve_order(order: Order, signer: Signer) -> Order:
+    """The same order with a second person's approval in it. It must be signed afterwards, by another key."""
+    approval = seal(DOMAIN_APPROVAL, signer.key, msgspec.json.encode(_approval_of(order, signer.kid)))
+    return msgspec.structs.replace(order, args={**order.args, "approval": approval.hex()})
+
+
+def approved_by(order: Order, ring: KeyRing) -> str | None:
+    """The key id of the second person who signed the same order, None unless there is one who may."""
+    stated = order.args.get("approval")
+    try:
+        parts = split(bytes.fromhex(stated)) if isinstance(stated, str) else None
+        approval = None if parts is None else decode_json(_APPROVAL, parts.content)
+    except (ValueError, WireError):
+        return None
+    if parts is None or approval is None:
+        return None
+    first, second = ring.get(order.kid), ring.get(approval.kid)
+    if first is None or second is None or second.role not in APPROVAL_ROLES or first.public_key == second.public_key:
+        return None
+    says_the_same = approval == _approval_of(order, approval.kid)
+    is_signed = signature_holds(DOMAIN_APPROVAL, second.public_key, parts)
+    return second.kid if says_the_same and is_signed else None
+
+
+def _approval_of(order: Order, kid: str) -> Approval:
+    args = {name: value for name, value in order.args.items() if name != "approval"}
+    return Approval(v=order.v, cid=order.cid, gw=order.gw, meter=order.meter, type=order.type, args=args, kid=kid)
 
 
 def window_refusal(order: Order, at: int, clock_trusted: bool) -> OrderRefused | None:
@@ -142,6 +186,7 @@ def verify_document(envelope: bytes, ring: KeyRing, gateway_id: str) -> Document
 
 _ORDER: Final = msgspec.json.Decoder(Order)
 _DOCUMENT: Final = msgspec.json.Decoder(Document)
+_APPROVAL: Final = msgspec.json.Decoder(Approval)
 _Content = TypeVar("_Content", Order, Document)
 
 
@@ -225,6 +270,8 @@ def _money_fault(order: Order) -> str | None:
 
 
 def _reverse_fault(order: Order) -> str | None:
+    if "amount_nano" in order.args:
+        return "a reversal takes back all that is left; a part is a refund"
     return None if order.meter and _is_text(order.args.get("payment_id")) else "needs a meter and a payment_id"
 
 

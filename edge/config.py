@@ -7,7 +7,7 @@ those of the accounting clock. A fault names the file, the key and what is allow
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,7 @@ from msgspec import Meta
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,23}(?!\n)$")]
 FilePath = Annotated[str, Meta(min_length=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
+RtsDelay = Annotated[int, Meta(ge=0, le=100)]  # the kernel's limit
 
 
 CLOCK_SOURCES = ("system", "scaled")
@@ -32,6 +33,7 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_dir: FilePath
     site_book: FilePath = "site.json"
     tariffs: tuple[FilePath, ...] = ()  # documents to accept at commissioning
+    anchor: FilePath | None = None  # where the journal's head is kept; without it in data_dir, on the same card
 
 
 class ClockSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +62,12 @@ class LineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_silence_ms: Annotated[int, Meta(ge=1, le=60_000)] | None = None
     poll_interval_ms: Annotated[int, Meta(ge=10, le=3_600_000)] = 5_000
     dead_backoff_s_max: Annotated[int, Meta(ge=1, le=3600)] = 60
+    # Who turns an RS-485 line around: the adapter itself, the driver (TIOCSRS485), or the agent with RTS.
+    direction: Literal["adapter", "kernel", "rts"] = "adapter"
+    rts_when_sending: Literal["high", "low"] = "high"
+    rts_delay_before_ms: RtsDelay = 0
+    rts_delay_after_ms: RtsDelay = 0
+    local_echo: bool = False  # the adapter hears itself: each answer stands behind the request
 
 
 class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,6 +79,7 @@ class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls_ca: FilePath | None = None
     tls_certificate: FilePath | None = None
     tls_key: FilePath | None = None
+    device_key: FilePath | None = None  # Ed25519: signs the daily checkpoint (`wattgate proof new-key`)
 
 
 class ConsoleSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -170,13 +179,20 @@ def _check_keys(where: str, content: Any, allowed: Any) -> None:
 
 
 def _check(path: Path, config: Config) -> None:
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for index, line in enumerate(config.lines):
+        where = f"{path}: lines[{index}]"
         if line.id in seen:
-            raise ConfigError(f"{path}: lines[{index}].id: {line.id!r} stands there twice")
-        seen.add(line.id)
+            raise ConfigError(f"{where}.id: {line.id!r} stands there twice")
         if not line.address:
-            raise ConfigError(f"{path}: lines[{index}].address: is empty")
+            raise ConfigError(f"{where}.address: is empty")
+        if line.address in seen.values():
+            raise ConfigError(
+                f"{where}.address: {line.address!r} stands there twice; a line has one master and one connection: "
+                "all devices behind it belong to one line, told apart by device id"
+            )
+        seen[line.id] = line.address
+        _check_line(where, line)
     if config.clock.source not in CLOCK_SOURCES:
         allowed = ", ".join(CLOCK_SOURCES)
         raise ConfigError(f"{path}: clock.source: {config.clock.source!r}, allowed: {allowed}")
@@ -184,6 +200,21 @@ def _check(path: Path, config: Config) -> None:
         raise ConfigError(f"{path}: clock.file: belongs to source scaled, and only there")
     if config.cloud is not None:
         _check_cloud(path, config.cloud)
+
+
+def _check_line(where: str, line: LineSection) -> None:
+    """What belongs together in a line."""
+    is_device = "://" not in line.address
+    if line.format.startswith("7"):
+        raise ConfigError(f"{where}.format: {line.format!r}: Modbus RTU needs 8 data bits, for example 8N1")
+    if line.direction != "adapter" and not is_device:
+        raise ConfigError(f"{where}.direction: belongs to a serial device; the server at {line.address} turns its own")
+    if line.direction == "adapter" and (line.rts_delay_before_ms or line.rts_delay_after_ms):
+        raise ConfigError(f"{where}.rts_delay_before_ms, rts_delay_after_ms: belong to direction kernel or rts")
+    if line.direction == "adapter" and line.rts_when_sending != "high":
+        raise ConfigError(f"{where}.rts_when_sending: belongs to direction kernel or rts")
+    if line.local_echo and line.address.startswith("tcp://"):
+        raise ConfigError(f"{where}.local_echo: belongs to RTU; Modbus TCP has no echo")
 
 
 def _check_cloud(path: Path, cloud: CloudSection) -> None:

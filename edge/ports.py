@@ -6,10 +6,10 @@ monotonic time milliseconds since boot.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edge.core.events import Event
+from edge.core.lean import dataclass
 from edge.core.token import Memory, TokenRead
 from edge.core.units import ClockQuality, ClockReading, UnixSeconds
 
@@ -163,6 +163,10 @@ class CommandDoor(Protocol):
 
     async def enter_voucher(self, text: str, actor: str) -> DoorAnswer:
         """A signed voucher as text (CONTRACT.md, Base45 or groups of Crockford Base32)."""
+        ...
+
+    async def select_emergency_credit(self, account_id: str, actor: str) -> DoorAnswer:
+        """The customer's own wish to draw on the emergency credit that is offered."""
         ...
 
     async def enter_token(self, account_id: str, text: str, actor: str) -> DoorAnswer:

@@ -5,15 +5,24 @@ nano-currency, times Unix seconds.
 """
 
 import hashlib
+import json
 import secrets
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from cloud_sync.backend.database import transaction
 from cloud_sync.keys import KeyRing, Role, Signer
-from cloud_sync.orders import ORDER_ROLES, OrderRefused, sign_document, sign_order, verify_document, verify_order
+from cloud_sync.orders import (
+    ORDER_ROLES,
+    OrderRefused,
+    approve_order,
+    sign_document,
+    sign_order,
+    verify_document,
+    verify_order,
+)
 from cloud_sync.wire import CONTRACT_VERSION, Document, Order
 
 SUPPLY_ORDER_SECONDS: Final = 24 * 3600  # how long a cut or restore may still be obeyed, by default
@@ -36,6 +45,14 @@ class Placed:
 
     cid: str
     new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """A risk level of a policy document and when it ends, Unix seconds."""
+
+    level: str
+    until: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,41 +101,135 @@ class CommandDesk:
         """Ends an operator's cut. Raises OrderNotPossible."""
         return self._supply("restore", gateway_id, meter_id, at, valid_seconds)
 
+    def keep_supply(
+        self, gateway_id: str, meter_id: str, keep: bool, at: int, valid_seconds: int = SUPPLY_ORDER_SECONDS
+    ) -> Placed:
+        """Sets or lifts an order that refuses every cut. Raises OrderNotPossible."""
+        return self._supply("keep_supply", gateway_id, meter_id, at, valid_seconds, {"keep": keep})
+
+    def take_back(
+        self,
+        gateway_id: str,
+        meter_id: str,
+        payment_id: str,
+        amount_nano: int | None,
+        second: Signer,
+        at: int,
+        reference: str = "",
+    ) -> Placed:
+        """Takes back a part of a payment, or all that is left of it (None); `second` is another person's key.
+
+        Once for a payment, amount and reference: the same request again is the same command. Raises
+        OrderNotPossible.
+        """
+        order_type = "reverse" if amount_nano is None else "refund"
+        arguments: dict[str, Any] = {"payment_id": payment_id}
+        if amount_nano is not None:
+            arguments["amount_nano"] = amount_nano
+        asked = json.dumps([gateway_id, meter_id, payment_id, amount_nano, reference])
+        cid = f"{order_type}-" + hashlib.sha256(asked.encode()).hexdigest()[:32]
+        with transaction(self._database):
+            if self.envelope(cid) is not None:
+                return Placed(cid, new=False)
+            self._place(order_type, cid, gateway_id, meter_id, arguments, at, second=second)
+        return Placed(cid, new=True)
+
+    def revoke(self, gateway_id: str, cid: str, at: int) -> Placed:
+        """Takes an order back, if the gateway has not answered it yet; until it is known, the order is not sent.
+
+        Raises OrderNotPossible.
+        """
+        revoking = _revocation_of(gateway_id, cid)
+        with transaction(self._database):
+            if self.envelope(revoking) is not None:
+                return Placed(revoking, new=False)
+            self._place("revoke", revoking, gateway_id, "", {"cid": cid}, at)
+        return Placed(revoking, new=True)
+
+    def permit_epoch(self, gateway_id: str, epoch: int, at: int) -> Placed:
+        """The signed permit of a new epoch for a gateway in RECOVERY. Raises OrderNotPossible."""
+        cid = f"resync-{gateway_id}-{epoch}"
+        with transaction(self._database):
+            if self.envelope(cid) is not None:
+                return Placed(cid, new=False)
+            self._place("resync", cid, gateway_id, "", {"epoch": epoch}, at)
+        return Placed(cid, new=True)
+
     def set_tariff(self, gateway_id: str, version: int, body: str, effective_at: int, at: int) -> Placed:
         """Sends a tariff document and the order that activates it. Raises OrderNotPossible."""
-        signer = self._signer("set_tariff")
-        document = Document(
-            v=CONTRACT_VERSION, gw=gateway_id, kind="tariff", version=version, body=body, nbf=at, kid=signer.kid
-        )
-        envelope = sign_document(document, signer)
-        checked = verify_document(envelope, self._ring, gateway_id)
-        if isinstance(checked, OrderRefused):
-            raise OrderNotPossible(checked.reason, checked.detail)
+        document = self._document("set_tariff", gateway_id, version, body, at)
         cid = f"tariff-{gateway_id}-{version}"
         arguments = {"version": version, "hash": document.body_hash, "effective_at": effective_at}
         with transaction(self._database):
-            sql = "SELECT hash FROM document WHERE gateway = ? AND kind = 'tariff' AND version = ?"
-            row = self._database.execute(sql, (gateway_id, version)).fetchone()
-            if row is not None:
-                if row[0] != document.body_hash:
-                    raise OrderNotPossible("document_conflict", f"tariff {version}")
-                return Placed(cid, new=False)
-            self._place("set_tariff", cid, gateway_id, "", arguments, at, document=envelope)
-            sql = "INSERT INTO document (gateway, kind, version, hash, envelope) VALUES (?, 'tariff', ?, ?, ?)"
-            self._database.execute(sql, (gateway_id, version, document.body_hash, envelope))
+            envelope, new = self._keep_document(document, "tariff")
+            if new:
+                self._place("set_tariff", cid, gateway_id, "", arguments, at, document=envelope)
+        return Placed(cid, new=new)
+
+    def set_policy(
+        self, gateway_id: str, version: int, body: str, at: int, meters: Sequence[str] = (), risk: Risk | None = None
+    ) -> Placed:
+        """Sends a policy document and the order that puts meters (none named: the whole site) under it.
+
+        Each call is an order of its own, since a policy is set again when a risk level comes or goes. Raises
+        OrderNotPossible.
+        """
+        document = self._document("set_policy", gateway_id, version, body, at)
+        arguments: dict[str, Any] = {"version": version, "hash": document.body_hash}
+        if len(meters) > 1:
+            arguments["meters"] = list(meters)
+        if risk is not None:
+            arguments |= {"risk_level": risk.level, "risk_until": risk.until}
+        cid = f"policy-{secrets.token_hex(12)}"
+        meter_id = meters[0] if len(meters) == 1 else ""
+        with transaction(self._database):
+            envelope, _new = self._keep_document(document, _policy_name(body))
+            self._place("set_policy", cid, gateway_id, meter_id, arguments, at, document=envelope)
         return Placed(cid, new=True)
+
+    def _document(self, order_type: str, gateway_id: str, version: int, body: str, at: int) -> Document:
+        kid = self._signer(order_type).kid
+        kind = order_type.removeprefix("set_")
+        return Document(v=CONTRACT_VERSION, gw=gateway_id, kind=kind, version=version, body=body, nbf=at, kid=kid)
+
+    def _keep_document(self, document: Document, kind: str) -> tuple[bytes, bool]:
+        """The envelope of a document, and whether it is new. One version is never another text."""
+        envelope = sign_document(document, self._signer(f"set_{document.kind}"))
+        checked = verify_document(envelope, self._ring, document.gw)
+        if isinstance(checked, OrderRefused):
+            raise OrderNotPossible(checked.reason, checked.detail)
+        sql = "SELECT hash, envelope FROM document WHERE gateway = ? AND kind = ? AND version = ?"
+        row = self._database.execute(sql, (document.gw, kind, document.version)).fetchone()
+        if row is not None:
+            if row[0] != document.body_hash:
+                raise OrderNotPossible("document_conflict", f"{kind} {document.version}")
+            return bytes(row[1]), False
+        if self._database.execute("SELECT 1 FROM gateway WHERE id = ?", (document.gw,)).fetchone() is None:
+            raise OrderNotPossible("unknown_gateway", document.gw)
+        sql = "INSERT INTO document (gateway, kind, version, hash, envelope) VALUES (?, ?, ?, ?, ?)"
+        self._database.execute(sql, (document.gw, kind, document.version, document.body_hash, envelope))
+        return envelope, True
 
     def envelope(self, cid: str) -> bytes | None:
         """The signed bytes of a command, e.g. to print it as a voucher: same bytes, same command id."""
         row = self._database.execute("SELECT envelope FROM command WHERE cid = ?", (cid,)).fetchone()
         return None if row is None else bytes(row[0])
 
-    def _supply(self, order_type: str, gateway_id: str, meter_id: str, at: int, valid_seconds: int) -> Placed:
+    def _supply(
+        self,
+        order_type: str,
+        gateway_id: str,
+        meter_id: str,
+        at: int,
+        valid_seconds: int,
+        arguments: dict[str, Any] | None = None,
+    ) -> Placed:
         cid = f"{order_type}-{secrets.token_hex(12)}"
         with transaction(self._database):
             sql = "SELECT coalesce(max(supply_version), 0) + 1 FROM command WHERE gateway = ? AND meter = ?"
             version = int(self._database.execute(sql, (gateway_id, meter_id)).fetchone()[0])
-            self._place(order_type, cid, gateway_id, meter_id, {}, at, exp=at + valid_seconds, sv=version)
+            expires_at = at + valid_seconds
+            self._place(order_type, cid, gateway_id, meter_id, arguments or {}, at, exp=expires_at, sv=version)
         return Placed(cid, new=True)
 
     def _place(
@@ -132,6 +243,7 @@ class CommandDesk:
         exp: int | None = None,
         sv: int | None = None,
         document: bytes | None = None,
+        second: Signer | None = None,
     ) -> None:
         """Signs, checks as the gateway will, and keeps. Inside the caller's transaction."""
         if self._database.execute("SELECT 1 FROM gateway WHERE id = ?", (gateway_id,)).fetchone() is None:
@@ -149,6 +261,8 @@ class CommandDesk:
             sv=sv,
             kid=signer.kid,
         )
+        if second is not None:
+            order = approve_order(order, second)
         envelope = sign_order(order, signer)
         checked = verify_order(envelope, self._ring, gateway_id)
         if isinstance(checked, OrderRefused):
@@ -171,11 +285,29 @@ class CommandDesk:
         return signer
 
 
+def _policy_name(body: str) -> str:
+    """Under what a policy's versions are counted: each policy has versions of its own."""
+    try:
+        name = json.loads(body)["policy_id"]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        raise OrderNotPossible("malformed", "a policy document is a JSON object with policy_id and version") from None
+    if not isinstance(name, str) or not 0 < len(name) <= 64:
+        raise OrderNotPossible("malformed", "policy_id is text of 1 to 64 characters")
+    return f"policy {name}"
+
+
 def pending_commands(database: sqlite3.Connection, gateway_id: str | None = None) -> list[PendingCommand]:
-    """Commands without a result, oldest first."""
+    """Commands without a result, oldest first. One that is being revoked waits for what the revocation leads to."""
     sql = "SELECT cid, gateway, envelope, document FROM command WHERE result IS NULL"
     if gateway_id is None:
         rows = database.execute(sql + " ORDER BY created_at, rowid")
     else:
         rows = database.execute(sql + " AND gateway = ? ORDER BY created_at, rowid", (gateway_id,))
-    return [PendingCommand(*row) for row in rows]
+    pending = [PendingCommand(*row) for row in rows]
+    revoking = {command.cid for command in pending}
+    return [command for command in pending if _revocation_of(command.gateway_id, command.cid) not in revoking]
+
+
+def _revocation_of(gateway_id: str, cid: str) -> str:
+    """The command id of the revocation of an order: there is one."""
+    return "revoke-" + hashlib.sha256(f"{gateway_id} {cid}".encode()).hexdigest()[:32]

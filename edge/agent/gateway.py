@@ -26,7 +26,7 @@ from edge.core.effects import DeliverNotice, Effect, SetOutputState
 from edge.core.events import Event
 from edge.core.policy import NoticeProof
 from edge.core.step import Stepped, step
-from edge.core.units import ClockReading, UnixSeconds, believed_seconds
+from edge.core.units import CLOCK_STEP_S_MAX, ClockReading, UnixSeconds, believed_seconds, stepped_seconds
 
 NO_CLOUD = CloudView(connected=False, last_ack_at=None, backlog={})
 
@@ -65,6 +65,7 @@ class Gateway:
         self._turn = asyncio.Lock()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._slot = -1
+        self._looked_at: ClockReading | None = None
         self._version = 0
         self._silent: set[str] = set()
         self._cloud_connected = False
@@ -128,11 +129,16 @@ class Gateway:
         await self._open_accounts(self._clock.read())
         clock = self._clock.read()  # not before the readings that are judged by it
         samples = self._metering.samples(self.state.accounts, _power_limits(self.state))
+        step_s = self._clock_step_s(clock)
+        if step_s:
+            self._slot = -1  # recorded at once: what follows is not measured by the wall from before the step
         slot = clock.at // self.site.slot_s
         record = bool(samples) and slot != self._slot
         stepped = await self.submit(cmd.TakeRound(clock, samples, record, self._cloud_silent_s(clock)))
         if record:
             self._slot = slot
+        if step_s:
+            await self.submit(cmd.NoteCondition(clock, "clock_set", "", f"{step_s:+d} s"))
         await self._note_conditions(clock)
         await self._watch_areas(clock)
         self._publish(clock, stepped)
@@ -140,6 +146,10 @@ class Gateway:
     def rating(self) -> Rating:
         """How energy is priced now."""
         return self._pricing.rating(self.state, self._clock.read().at, self._documents)
+
+    def read_clock(self) -> ClockReading:
+        """The clock that commands are dated by."""
+        return self._clock.read()
 
     def newest_sample(self, meter_id: str) -> cmd.Sample | None:
         """The newest sample of a meter, for a payment to be judged by."""
@@ -181,15 +191,16 @@ class Gateway:
                 await self.submit(cmd.NoteCondition(clock, "tariff_refused", "", detail))
             await self.submit(cmd.AcceptTariff(clock, key, document))
         for facts in self.site.accounts:
-            await self.submit(cmd.ChangeTerms(clock, facts.account_id, facts.policy, facts.protected))
+            terms = (facts.policy, facts.protected, facts.contracted)
+            await self.submit(cmd.ChangeTerms(clock, facts.account_id, *terms))
 
     async def _open_accounts(self, clock: ClockReading) -> None:
         if len(self.state.accounts) == len(self._facts):
             return
         for facts in self.site.accounts:
-            sample = self._metering.newest(facts.meter_id)
-            if facts.account_id not in self.state.accounts and sample is not None and sample.verdict == "good":
-                await self.submit(_opening(facts, clock, Register(sample.clock.at, sample.register_wh)))
+            sample = self._metering.latest(facts.meter_id)  # of all its meters
+            if facts.account_id not in self.state.accounts and sample is not None and not sample.confirmed:
+                await self.submit(_opening(facts, clock, Register(sample.at, sample.register_wh)))
 
     async def _act(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -217,7 +228,8 @@ class Gateway:
         """Meters that fell silent or came back, and the link to the cloud: one record per change."""
         devices = {line_id: line.view().devices for line_id, line in self._lines.items()}
         for facts in self.site.accounts:
-            device = devices[facts.line_id].get(facts.device_id)
+            found = [devices[line_id].get(device_id) for line_id, device_id in facts.places]
+            device = next((one for one in found if one is not None and one.silent), found[0])
             silent = device is not None and device.silent
             if silent is not (facts.account_id in self._silent):
                 self._silent ^= {facts.account_id}
@@ -236,6 +248,12 @@ class Gateway:
 
     def _switching(self, account_id: str) -> bool:
         return self._actuation is not None and self._actuation.switching(account_id)
+
+    def _clock_step_s(self, clock: ClockReading) -> int:
+        """How far the wall was set since the last round, 0 while it goes on as the boot does (SECURITY.md R10)."""
+        last, self._looked_at = self._looked_at, clock
+        step_s = 0 if last is None else stepped_seconds(last, clock)
+        return step_s if abs(step_s) > CLOCK_STEP_S_MAX else 0
 
     def _cloud_silent_s(self, clock: ClockReading) -> int | None:
         if self._cloud is None:
@@ -275,4 +293,5 @@ def _opening(facts: AccountFacts, clock: ClockReading, register: Register) -> cm
         register=register,
         opening_nano=facts.opening_nano,
         protected=facts.protected,
+        contracted=facts.contracted,
     )

@@ -152,6 +152,10 @@ class StandBy:
         """The CommandDoor: no money is taken on a store that may have forgotten some."""
         return DoorAnswer(False, "recovery", {})
 
+    async def select_emergency_credit(self, _account_id: str, _actor: str) -> DoorAnswer:
+        """Nothing is decided on balances that may be old, and nobody is cut meanwhile."""
+        return DoorAnswer(False, "recovery", {})
+
     async def enter_token(self, _account_id: str, _text: str, _actor: str) -> DoorAnswer:
         """Nor is a token: this store may have forgotten that it was spent."""
         return DoorAnswer(False, "recovery", {})

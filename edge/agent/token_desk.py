@@ -11,12 +11,12 @@ for the meter's own decoder, and no meter model of ours has a register to take i
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.account import Account, State
+from edge.core.lean import dataclass
 from edge.core.step import Stepped
 from edge.core.token import (
     KEY_EXPIRY_MAX,

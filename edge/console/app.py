@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from edge.agent.snapshot import SnapshotSource
 from edge.console.console import Console, console_of, make_console
+from edge.console.emergency import emergency_answer, emergency_form, select_emergency
 from edge.console.live import live
 from edge.console.pages import account, events, health, static, street
 from edge.console.security import AllowedHosts, SecureResponses, secure
@@ -32,6 +33,9 @@ ROUTES = (
     Route("/token", token_form, methods=["GET"]),
     Route("/token", enter_token, methods=["POST"]),
     Route("/token/{answer_id}", token_answer, methods=["GET"]),
+    Route("/emergency", emergency_form, methods=["GET"]),
+    Route("/emergency", select_emergency, methods=["POST"]),
+    Route("/emergency/{answer_id}", emergency_answer, methods=["GET"]),
     Route("/live", live, methods=["GET"]),
     Route("/health", health, methods=["GET"]),
     Route("/static/{name}", static, methods=["GET"]),
@@ -62,6 +66,7 @@ def create_app(source: SnapshotSource, ledger: LedgerReader, door: CommandDoor, 
     app.state.console = console
     app.state.answers = RecentAnswers()
     app.state.token_answers = RecentAnswers()
+    app.state.emergency_answers = RecentAnswers()
     return app
 
 

@@ -5,13 +5,14 @@ upwards. Times are shown in the site's zone; the zone database is used when the 
 else the snapshot's fixed offset.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone, tzinfo
 from decimal import ROUND_HALF_EVEN, Decimal
 from zoneinfo import ZoneInfo
 
 from edge.agent.snapshot import StreetSnapshot
 from edge.console.language import Language
+from edge.core.credit_terms import NANO_PER_SECOND, NANO_PER_WATT_HOUR
 
 # Units of a meter's points by the start of their names; the longer name stands first.
 _POINT_UNITS = (
@@ -23,6 +24,9 @@ _POINT_UNITS = (
     ("energy", "kWh"),
 )
 MINUS = "\N{MINUS SIGN}"
+# One Wh or second in nano of an account that is credited in it, and how many of them are shown as one step.
+NANO_PER = {"energy": NANO_PER_WATT_HOUR, "time": NANO_PER_SECOND}
+_STEP = {"energy": 1, "time": 60}
 _NANO_DIGITS = 9
 _SHOWN = Decimal("0.001")
 
@@ -35,14 +39,39 @@ class Formats:
     currency: str
     minor_digits: int
     zone: tzinfo
+    unit: str = "money"  # of the account whose amounts are shown: money | energy | time
+
+    def of(self, unit: str) -> "Formats":
+        """The formats for amounts of an account that is credited in this unit."""
+        return self if unit == self.unit else replace(self, unit=unit)
+
+    def with_unit(self, nano: int) -> str:
+        """A balance that stands alone: 12.34 CNY, 12.345 kWh, 3 d 4 h."""
+        return f"{self.money(nano)} {self.currency}" if self.unit not in NANO_PER else self.money(nano)
 
     def money(self, nano: int, *, signed: bool = False) -> str:
-        """A balance or posting, rounded towards minus infinity, without the currency."""
+        """A balance or posting, rounded towards minus infinity; money without its currency, all else with its unit."""
+        if self.unit in NANO_PER:
+            sign = "+" if signed and nano > 0 else ""
+            return sign + self.credit(nano // NANO_PER[self.unit] // _STEP[self.unit] * _STEP[self.unit])
         return self.minor(nano // 10 ** (_NANO_DIGITS - self.minor_digits), signed=signed)
 
     def money_to_pay(self, nano: int) -> str:
         """An amount somebody has to pay: rounded up, so that paying it is enough."""
+        if self.unit in NANO_PER:
+            return self.credit(-(-nano // (NANO_PER[self.unit] * _STEP[self.unit])) * _STEP[self.unit])
         return self.minor(-(-nano // 10 ** (_NANO_DIGITS - self.minor_digits)))
+
+    def credit(self, amount: int) -> str:
+        """An amount of credit in the account's unit: Wh as kWh, seconds as days, hours and minutes."""
+        if self.unit == "energy":
+            return self.energy(amount)
+        days, rest = divmod(abs(amount), 86_400)
+        hours, minutes = rest // 3600, rest % 3600 // 60
+        text = self.language.text
+        parts = [(days, text("{n} d")), (hours, text("{n} h")), (minutes, text("{n} min"))]
+        shown = [words.format(n=number) for number, words in parts if number]
+        return (MINUS if amount < 0 else "") + (" ".join(shown) or parts[2][1].format(n=0))
 
     def minor(self, amount: int, *, signed: bool = False) -> str:
         """Minor units as a decimal with thousands separated: 1234 is 12.34."""

@@ -39,6 +39,14 @@ class Language:
         """The words for a code, or the code itself when it is unknown."""
         return self.translations.pgettext(context, code)
 
+    def line_reason(self, reason: str) -> str:
+        """Why a line is closed, as its port says it: `WHERE: sentence`. What the system says itself stays."""
+        for between in (": ", " "):
+            where, _, sentence = reason.partition(between)
+            if self.knows("line", sentence):
+                return where + between + self.term("line", sentence)
+        return self.term("error", reason)
+
     def knows(self, context: str, code: str) -> bool:
         """Whether there are words for this code."""
         return self.term(context, code) != code

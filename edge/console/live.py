@@ -89,7 +89,7 @@ class _AccountChanges:
         if snapshot.journal_seq != self._journal_seq:
             self._journal_seq = snapshot.journal_seq
             records = await console.ledger.account_records(view.account_id, console.settings.ledger_lines)
-            formats = formats_for(snapshot, self._language)
+            formats = formats_for(snapshot, self._language).of(view.unit)
             parts["ledger"] = ledger_part(console.environment, records, self._language, formats)
         changed = {identifier: html for identifier, html in parts.items() if self._sent.get(identifier) != html}
         self._sent.update(changed)

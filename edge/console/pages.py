@@ -11,7 +11,7 @@ from edge.agent.snapshot import AccountView, StreetSnapshot
 from edge.console.console import Console, console_of
 from edge.console.formats import formats_for
 from edge.console.parts import account_parts, ledger_line, ledger_part
-from edge.console.plot import balance_plots
+from edge.console.plot import balance_plots, plot_unit
 from edge.console.street import COUNTED, conditions
 from edge.core.units import SECONDS_PER_DAY, UnixSeconds
 
@@ -47,7 +47,7 @@ async def account(request: Request) -> Response:
         return starting(request)
     view = find_account(snapshot, request.path_params["account_id"])
     language = console.language_of(request)
-    formats = formats_for(snapshot, language)
+    formats = formats_for(snapshot, language).of(view.unit)
     records = await console.ledger.account_records(view.account_id, console.settings.ledger_lines)
     since = UnixSeconds(snapshot.at - console.settings.plot_days * SECONDS_PER_DAY)
     history = await console.ledger.balance_history(view.account_id, since)
@@ -58,6 +58,7 @@ async def account(request: Request) -> Response:
         parts=account_parts(console.environment, snapshot, view, language, console.settings.low_days),
         ledger=ledger_part(console.environment, records, language, formats),
         plots=balance_plots(history, (snapshot.at, view.live_balance_nano), formats),
+        plot_unit=plot_unit(formats),
         live=f"/live?view=account&id={view.account_id}&seen={console.run_id}-{snapshot.version}",
     )
 
@@ -72,10 +73,11 @@ async def events(request: Request) -> Response:
     wanted = request.query_params.get("account", "")
     records, older = await _event_page(console, wanted, whole_number(before))
     formats = formats_for(snapshot, console.language_of(request))
+    units = {view.account_id: view.unit for view in snapshot.accounts}
     return console.page(
         request,
         "events.html",
-        lines=[ledger_line(record, formats) for record in records],
+        lines=[ledger_line(record, formats.of(units.get(str(record.get("account")), "money"))) for record in records],
         wanted=wanted,
         before=before,
         older=older,
@@ -99,6 +101,7 @@ async def health(request: Request) -> Response:
             "accounts": len(snapshot.accounts),
             "cloud_connected": snapshot.cloud.connected,
             "journal_seq": snapshot.journal_seq,
+            "recovery": None if snapshot.recovery is None else snapshot.recovery.reason,
         }
     )
 

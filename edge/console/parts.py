@@ -12,12 +12,12 @@ from jinja2 import Environment
 
 from edge.agent.snapshot import AccountView, StreetSnapshot
 from edge.console.formats import Formats, formats_for, unit_of
-from edge.console.language import Language
+from edge.console.language import Language, load_languages
 from edge.console.settings import ConsoleSettings
 from edge.console.street import COUNTED, Street, row_of, survey
 from edge.console.words import evidence, live_balance, posting, sentence
 
-PARTS_ABOVE_ROWS = ("asof", "alerts", "strip", "count-all", *(f"count-{code}" for code in COUNTED))
+PARTS_ABOVE_ROWS = ("recovery", "asof", "alerts", "strip", "count-all", *(f"count-{code}" for code in COUNTED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ class StreetRenderer:
             words_of(formats.language, formats)
         )
         html = {
+            "recovery": recovery_banner(self.environment, snapshot, formats),
             "alerts": str(macros.alerts(snapshot)),
             "asof": str(macros.asof(snapshot)),
             "strip": str(macros.strip(snapshot)),
@@ -99,6 +100,7 @@ def account_parts(
     macros: Any = environment.get_template("account_parts.html").make_module(words_of(language, formats))
     row = row_of(account, snapshot, formats, low_days)
     return {
+        "recovery": recovery_banner(environment, snapshot, formats),
         "head": str(macros.head(row, snapshot)),
         "why": str(macros.why(row, snapshot)),
         "notices": str(macros.notices(account, snapshot)),
@@ -106,16 +108,23 @@ def account_parts(
     }
 
 
+def recovery_banner(environment: Environment, snapshot: StreetSnapshot, formats: Formats) -> str:
+    """Why nothing is charged or switched, in every language; an empty element outside RECOVERY."""
+    macros: Any = environment.get_template("recovery.html").make_module(words_of(formats.language, formats))
+    return str(macros.banner(snapshot))
+
+
 def ledger_part(
     environment: Environment, records: Iterable[Mapping[str, Any]], language: Language, formats: Formats
 ) -> str:
-    """The ledger in words, newest first."""
+    """The ledger of an account in words, newest first; `formats` are those of its unit."""
     macros: Any = environment.get_template("account_parts.html").make_module(words_of(language, formats))
     return str(macros.ledger([ledger_line(record, formats) for record in records]))
 
 
 def ledger_line(record: Mapping[str, Any], formats: Formats) -> dict[str, Any]:
     """One record as a page shows it."""
+    posted, balance = posting(record), live_balance(record)
     return {
         "at": record.get("at"),
         "account": str(record.get("account") or ""),
@@ -123,8 +132,8 @@ def ledger_line(record: Mapping[str, Any], formats: Formats) -> dict[str, Any]:
         "seq": record.get("seq", ""),
         "hash": str(record.get("hash", ""))[:8],
         "text": sentence(record, formats),
-        "posting_nano": posting(record),
-        "balance_nano": live_balance(record),
+        "posting": None if posted is None else formats.money(posted, signed=True),
+        "balance": None if balance is None else formats.money(balance),
     }
 
 
@@ -135,10 +144,17 @@ def words_of(language: Language, formats: Formats | None) -> dict[str, Any]:
         "_": language.text,
         "count": language.count,
         "term": language.term,
+        "line_reason": language.line_reason,
         "format": formats,
         "unit_of": unit_of,
         "evidence": evidence,
+        "every_language": _reader_first(language),
     }
+
+
+def _reader_first(language: Language) -> list[Language]:
+    """All languages, the reader's own first: for what everybody in front of a page must understand."""
+    return [language, *(other for other in load_languages().values() if other.tag != language.tag)]
 
 
 def row_id(account_id: str) -> str:

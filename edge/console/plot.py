@@ -15,7 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from edge.console.formats import MINUS, Formats
+from edge.console.formats import MINUS, NANO_PER, Formats
 from edge.core.units import NANO_PER_UNIT, SECONDS_PER_DAY
 
 Point = tuple[int, int]  # (at, live balance in nano)
@@ -26,6 +26,8 @@ _POINTS_MAX = 240
 _SPAN_S_MIN = 3600
 _POSITIONS = frozenset({"d", "x", "y", "x1", "x2", "y1", "y2", "transform"})
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:E[+-]?\d+)?")
+# One of what the axis counts: of the currency, a kWh, a day.
+_NANO_PER_TICK = {"money": NANO_PER_UNIT, "energy": 1000 * NANO_PER["energy"], "time": 86_400 * NANO_PER["time"]}
 _ZERO_COLOR = "#b83a00"
 
 
@@ -53,6 +55,11 @@ def balance_plots(history: Sequence[Point], latest: Point, formats: Formats) -> 
     )
 
 
+def plot_unit(formats: Formats) -> str:
+    """What the plot's axis counts: the currency, kWh, or days."""
+    return {"energy": "kWh", "time": formats.language.text("days")}.get(formats.unit, formats.currency)
+
+
 def _thin(points: list[Point], count_max: int) -> list[Point]:
     """At most `count_max` points: of each stretch the lowest and the highest, so no debt is smoothed away."""
     if len(points) <= count_max:
@@ -73,7 +80,7 @@ def _draw(
     _set_theme(leather.theme)
     chart = leather.Chart()
     moments = [formats.local(at).replace(tzinfo=None) for at, _ in points]
-    amounts = [_units(balance) for _, balance in points]
+    amounts = [Decimal(balance) / _NANO_PER_TICK[formats.unit] for _, balance in points]
     chart.add_line(list(zip(moments, amounts, strict=True)), width=2)
     chart.add_x_scale(min(moments), max(moments))
     chart.add_y_scale(*_span(amounts))
@@ -110,10 +117,6 @@ def _set_theme(theme: Any) -> None:
     theme.label_color = "#3d464c"
     theme.zero_color = _ZERO_COLOR
     theme.default_series_colors = ["#0b4f8a"]
-
-
-def _units(nano: int) -> Decimal:
-    return Decimal(nano) / NANO_PER_UNIT
 
 
 def _span(amounts: list[Decimal]) -> tuple[Decimal, Decimal]:

@@ -95,7 +95,7 @@ def reason(account: AccountView, snapshot: StreetSnapshot, formats: Formats) -> 
 
     First that applies: relay against command, cut, hold, below zero, silence.
     """
-    language = formats.language
+    language, formats = formats.language, formats.of(account.unit)
     if disobeys(account):
         return language.term("disobeys", f"{account.control_state}")
     if is_cut(account):

@@ -11,16 +11,13 @@ from starlette.responses import RedirectResponse, Response
 
 from edge.agent.snapshot import AccountView, StreetSnapshot
 from edge.console.console import console_of
-from edge.console.formats import MINUS, Formats, formats_for
+from edge.console.formats import NANO_PER, Formats, formats_for
 from edge.console.pages import starting
 from edge.console.voucher import RecentAnswers
-from edge.core.credit_terms import NANO_PER_SECOND, NANO_PER_WATT_HOUR
 from edge.ports import DoorAnswer
 
 _GROUP = 4
 _SHOWN_MAX = 60  # characters of what was typed: no token has more
-# One of a unit in nano of an account that is credited in it.
-_NANO_PER = {"energy": NANO_PER_WATT_HOUR, "time": NANO_PER_SECOND}
 
 
 async def token_form(request: Request) -> Response:
@@ -78,18 +75,6 @@ def grouped(text: str) -> str:
     return " ".join(digits[start : start + _GROUP] for start in range(0, len(digits), _GROUP))
 
 
-def quantity(amount: int, unit: str, formats: Formats) -> str:
-    """An amount of credit in its unit: Wh as kWh, seconds as days, hours and minutes."""
-    if unit == "energy":
-        return formats.energy(amount)
-    days, rest = divmod(abs(amount), 86_400)
-    hours, minutes = rest // 3600, rest % 3600 // 60
-    text = formats.language.text
-    parts = [(days, text("{n} d")), (hours, text("{n} h")), (minutes, text("{n} min"))]
-    shown = [words.format(n=number) for number, words in parts if number]
-    return (MINUS if amount < 0 else "") + (" ".join(shown) or parts[2][1].format(n=0))
-
-
 def _account(snapshot: StreetSnapshot, answer: DoorAnswer) -> AccountView | None:
     account_id = str(answer.params.get("account", ""))
     return next((view for view in snapshot.accounts if view.account_id == account_id), None)
@@ -97,7 +82,7 @@ def _account(snapshot: StreetSnapshot, answer: DoorAnswer) -> AccountView | None
 
 def _amount(answer: DoorAnswer, formats: Formats) -> str | None:
     amount, unit = answer.params.get("amount"), str(answer.params.get("unit", ""))
-    return quantity(amount, unit, formats) if isinstance(amount, int) and unit in _NANO_PER else None
+    return formats.of(unit).credit(amount) if isinstance(amount, int) and unit in NANO_PER else None
 
 
 def _balance(answer: DoorAnswer, account: AccountView | None, formats: Formats) -> str | None:
@@ -105,7 +90,4 @@ def _balance(answer: DoorAnswer, account: AccountView | None, formats: Formats) 
     nano = answer.params.get("live_balance_nano", account.live_balance_nano if account else None)
     if not isinstance(nano, int):
         return None
-    unit = str(answer.params.get("unit", ""))
-    if unit not in _NANO_PER:
-        return f"{formats.money(nano)} {formats.currency}"
-    return quantity(nano // _NANO_PER[unit], unit, formats)
+    return formats.of(str(answer.params.get("unit", "money"))).with_unit(nano)

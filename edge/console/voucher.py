@@ -7,13 +7,12 @@ redirect, get: a reload of the answer enters nothing again.
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from edge.console.console import console_of
-from edge.console.formats import formats_for
+from edge.console.formats import Formats, formats_for
 from edge.console.pages import starting
 from edge.console.words import value_in_words
 from edge.ports import DoorAnswer
@@ -71,17 +70,15 @@ async def voucher_answer(request: Request) -> Response:
     answer = answers.find(request.path_params["answer_id"])
     if answer is None:
         return console.page(request, "message.html", 404, code="answer_forgotten", retry=False)
-    formats = formats_for(snapshot, console.language_of(request))
     account_id = str(answer.params.get("account", ""))
-    return console.page(
-        request,
-        "answer.html",
-        answer=answer,
-        facts=[(key, _fact(key, value, formats)) for key, value in answer.params.items()],
-        account=next((view for view in snapshot.accounts if view.account_id == account_id), None),
-    )
+    account = next((view for view in snapshot.accounts if view.account_id == account_id), None)
+    formats = formats_for(snapshot, console.language_of(request)).of(account.unit if account is not None else "money")
+    facts = [(key, _fact(key, value, formats)) for key, value in answer.params.items()]
+    return console.page(request, "answer.html", answer=answer, facts=facts, account=account)
 
 
-def _fact(key: str, value: object, formats: Any) -> str:
+def _fact(key: str, value: object, formats: Formats) -> str:
+    if key.endswith("_nano") and isinstance(value, int):
+        return formats.with_unit(value)
     text = value_in_words(key, value, formats)
-    return f"{text} {formats.currency}" if key.endswith(("_nano", "_minor")) else text
+    return f"{text} {formats.currency}" if key.endswith("_minor") else text

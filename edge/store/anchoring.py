@@ -1,19 +1,22 @@
 """The journal's head outside the card: what is written there when, and what a start concludes from it.
 
-Written at the start, after each commit that holds led or res records (money, decisions, results;
-never before it), and at an orderly end. Read at the start: a store that is older than the anchor, or
+Written at the start, after each commit that holds led, res or rdg records (money, decisions, results,
+readings; never before it), and at an orderly end. Read at the start: a store that is older than the anchor, or
 of another history, is RECOVERY (SECURITY R8). Then nothing is charged, decided or switched, and the
 anchor stays as it is, until the newest store is back or an operator's permit opens a new epoch.
 """
 
 from collections.abc import Callable, Set
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from edge.core.lean import dataclass
 from edge.ports import Anchor, AnchorError, AnchorState
 from edge.store.chain import first_seal
 
-ANCHORED_STREAMS = frozenset(("led", "res"))
+# Money, decisions, results, and the reading record of a slot: what a restart resumes from. A reading record
+# comes once a slot and not once a round, so it costs no write per round. Observations alone are not worth one.
+ANCHORED_STREAMS = frozenset(("led", "res", "rdg"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class AnchorKeeper:
         self._write()
 
     def committed(self, streams: Set[str], epoch: int, place: int, seal: bytes) -> None:
-        """A commit is on the disk. Only what money or an order's result depends on is worth a write here."""
+        """A commit is on the disk. Only what money or an order's result depends on, or a restart resumes from."""
         if self._active and (streams & ANCHORED_STREAMS or (self.fault and streams)):
             self._follow(epoch, place, seal)
 

@@ -9,7 +9,7 @@ costs only time. States of another software version have another shape and are n
 import hashlib
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
@@ -17,6 +17,7 @@ import msgspec
 
 from edge.core.account import State
 from edge.core.events import Event
+from edge.core.lean import dataclass
 from edge.core.units import UnixSeconds
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from edge.core import events as ev
 from edge.core.account import State
 from edge.core.events import Event
+from edge.core.lean import dataclass
 from edge.core.ledger import apply
 from edge.core.units import UnixSeconds
 from edge.ports import StoredRecord
@@ -76,8 +76,15 @@ class Restored:
 class DailyCheckpoints:
     """Writes a checkpoint with its snapshot after the first daily freezes of each day."""
 
-    def __init__(self, journal: SqliteJournal, restored: Restored) -> None:
+    def __init__(
+        self,
+        journal: SqliteJournal,
+        restored: Restored,
+        on_written: Callable[[Checkpoint], Awaitable[None]] | None = None,
+    ) -> None:
+        """`on_written` is told of each checkpoint once it is stored."""
         self._journal = journal
+        self._on_written = on_written
         self._sums = restored.sums
         self._last_at = restored.checkpoint_at
         self._due: asyncio.Queue[tuple[UnixSeconds, Position, Sums, State]] = asyncio.Queue()
@@ -106,7 +113,10 @@ class DailyCheckpoints:
         except TypeError:  # a field of a kind that has no bytes: a fault of ours, and no reason to stop accounting
             _LOG.exception("no checkpoint at place %d", position.place)
             return
-        await self._journal.add_checkpoint(Checkpoint.make(at, position, sums, content), packed(state, content))
+        checkpoint = Checkpoint.make(at, position, sums, content)
+        await self._journal.add_checkpoint(checkpoint, packed(state, content))
+        if self._on_written is not None:
+            await self._on_written(checkpoint)
 
 
 def _event_of(record: StoredRecord) -> Event:

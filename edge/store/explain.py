@@ -27,6 +27,8 @@ BOUNDARY = frozenset(
         "BillIssued",
         "RoundingPosted",
         "MinimumBillPosted",
+        "DemandChargePosted",
+        "BoughtEnergyRepriced",
         "DailyChargePosted",
         "InstalmentDue",
         "EmergencyCreditDrawn",

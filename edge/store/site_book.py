@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -19,6 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from msgspec import Meta
 from tinydb import TinyDB
+from tinydb.middlewares import CachingMiddleware
 from tinydb.storages import Storage
 from tinydb.table import Document
 
@@ -157,6 +159,14 @@ class AccountEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     opening_nano: Annotated[MoneyNano, Meta(ge=-MONEY_NANO_MAX, le=MONEY_NANO_MAX)] = MoneyNano(0)
     protected: bool = False
     policy: Policy = Policy()
+    contract_w: Annotated[int, Meta(ge=0, le=10**9)] | None = None  # contracted demand, for a tariff that goes by it
+    capacity_va: Annotated[int, Meta(ge=0, le=10**9)] | None = None  # of the transformers connected
+    other_meter_ids: tuple[LocalId, ...] = ()  # a landlord's further meters: one payer, blocks on their sum
+
+    @property
+    def meter_ids(self) -> tuple[str, ...]:
+        """All meters it pays for."""
+        return (self.meter_id, *self.other_meter_ids)
 
 
 class AreaEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -183,7 +193,8 @@ class SiteBook(msgspec.Struct, frozen=True):
     def sale_meter_ids(self, area: AreaEntry) -> tuple[str, ...]:
         """The meters an area sells through: those it names, else those of all accounts."""
         around = (*area.supply_meter_ids, *area.generation_meter_ids)
-        return area.meter_ids or tuple(entry.meter_id for entry in self.accounts if entry.meter_id not in around)
+        sold = (meter_id for entry in self.accounts for meter_id in entry.meter_ids)
+        return area.meter_ids or tuple(meter_id for meter_id in sold if meter_id not in around)
 
 
 _TABLES: dict[str, Any] = {
@@ -199,7 +210,7 @@ def read_site_book(path: Path) -> SiteBook:
     """The whole site book. SiteBookError names file, table, row and what is allowed."""
     if not path.exists():
         raise SiteBookError(f"{path}: there is no site book")
-    with TinyDB(path, storage=AtomicStorage) as book:
+    with TinyDB(path, storage=CachingMiddleware(AtomicStorage)) as book:  # the file is read once, not at each query
         unknown = sorted(book.tables() - set(_TABLES))
         if unknown:
             raise SiteBookError(f"{path}: table {unknown[0]!r} is unknown; allowed: {', '.join(_TABLES)}")
@@ -246,14 +257,23 @@ def _read_table(path: Path, name: str, rows: Iterable[Document]) -> list[Any]:
 
 def _check_fields(kind: Any, row: Mapping[str, Any]) -> None:
     """A field nobody knows is a mistake: a policy with a misspelt limit would silently have the default."""
-    known = _field_types(kind)
+    known = _known_fields(kind)
     unknown = sorted(set(row) - set(known))
     if unknown:
         raise ValueError(f"field {unknown[0]!r} is unknown; allowed: {', '.join(known)}")
     for name, value in row.items():
-        nested = next(filter(_has_fields, (known[name], *get_args(known[name]))), None)
-        if isinstance(value, Mapping) and nested is not None:
+        nested = known[name]
+        if nested is not None and isinstance(value, Mapping):
             _check_fields(nested, value)
+
+
+@cache
+def _known_fields(kind: Any) -> Mapping[str, Any]:
+    """The fields of a kind of row, each with the kind of object it holds, None for other values. Looked up once: a
+    book has hundreds of rows of the same few kinds."""
+    return {
+        name: next(filter(_has_fields, (found, *get_args(found))), None) for name, found in _field_types(kind).items()
+    }
 
 
 def _has_fields(kind: Any) -> bool:
@@ -306,7 +326,7 @@ def _check_references(path: Path, book: SiteBook) -> None:
     meters = _unique(path, "meters", [meter.meter_id for meter in book.meters])
     relays = _unique(path, "relays", [relay.relay_id for relay in book.relays])
     _unique(path, "accounts", [account.account_id for account in book.accounts])
-    _unique(path, "accounts (meter_id)", [account.meter_id for account in book.accounts])
+    _unique(path, "accounts (meter_id)", [meter_id for account in book.accounts for meter_id in account.meter_ids])
     _unique(path, "meters (relay_id)", [meter.relay_id for meter in book.meters if meter.relay_id])
     for meter in book.meters:
         if meter.relay_id is not None and meter.relay_id not in relays:
@@ -315,6 +335,20 @@ def _check_references(path: Path, book: SiteBook) -> None:
         if account.meter_id not in meters:
             where = f"{path}: account {account.account_id}"
             raise SiteBookError(f"{where}: meter {account.meter_id!r} is not in table meters")
+        _check_other_meters(path, book, account)
+
+
+def _check_other_meters(path: Path, book: SiteBook, account: AccountEntry) -> None:
+    """A landlord's further meters only count: what switches his supply and takes his tokens is at the first one."""
+    where = f"{path}: account {account.account_id}: other_meter_ids"
+    meters = {meter.meter_id: meter for meter in book.meters} if account.other_meter_ids else {}
+    for meter_id in account.other_meter_ids:
+        if meter_id not in meters:
+            raise SiteBookError(f"{where}: meter {meter_id!r} is not in table meters")
+        for name in ("relay_id", "decoder"):
+            if getattr(meters[meter_id], name) is not None:
+                one = f"an account has one, that of its meter_id {account.meter_id}"
+                raise SiteBookError(f"{where}: meter {meter_id}: {name}: is not allowed; {one}")
 
 
 def _check_addresses(path: Path, book: SiteBook) -> None:

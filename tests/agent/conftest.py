@@ -29,6 +29,7 @@ from edge.core.ledger import apply
 from edge.core.policy import Policy
 from edge.core.rating import reference_rate
 from edge.core.units import ClockQuality, ClockReading, MoneyNano, UnixSeconds, WattHours
+from edge.policies.document import load_policy
 from edge.ports import StreamHead
 from edge.store.codec import decode_event, encode_event
 from edge.zone import zone_offsets
@@ -253,16 +254,17 @@ class World:
             house.switch(closed, self.physical_at)
         return OutputResult(house.closed is closed, house.closed, None if house.closed is closed else "not_obeyed")
 
+    def withdraw_output(self, relay_id: str) -> None:
+        """Every command is on the wire at once here."""
+
     # --- a gateway on it ---
 
     def start(self, read_relays: bool = True) -> Gateway:
         """A new gateway from what the log holds, as after a crash. Its memory is empty."""
         self.starts += 1
+        payers = self.accounts_by_meter()
         self.metering = Metering(
-            {
-                house.meter_id: MeterFacts(house.account_id, house.meter_id, 20_000, WattHours(1), None)
-                for house in self.houses.values()
-            }
+            {meter_id: MeterFacts(payer, meter_id, 20_000, WattHours(1), None) for meter_id, payer in payers.items()}
         )
         gateway = Gateway(
             self.site(), self.log.replay(), self.log, self.log, self, self.pricing,  # type: ignore[arg-type]
@@ -271,19 +273,25 @@ class World:
         relays = {
             house.relay_id: RelayFacts(house.relay_id, house.account_id, self, house.protected)
             for house in self.houses.values()
+            if payers[house.meter_id] == house.account_id
         }
         self.actuation = Actuation(relays, gateway.output_observed, gateway.output_disobeyed, SwitchingRules(0.01))
         gateway.connect({LINE: self}, self.actuation, None)  # type: ignore[dict-item]
         self.desk = OrderDesk(
             Trusting(),
-            {house.meter_id: house.account_id for house in self.houses.values()},
+            payers,
             self.read,
             lambda: gateway.state,
             gateway.newest_sample,
             gateway.submit,
+            load_policy,
         )
         self.gateway = gateway
         return gateway
+
+    def accounts_by_meter(self) -> dict[str, str]:
+        """Who pays for each meter."""
+        return {house.meter_id: house.account_id for house in self.houses.values()}
 
     def site(self) -> SiteFacts:
         return SiteFacts(
@@ -363,6 +371,9 @@ class Trusting:
 
     def order(self, envelope: bytes, _clock: ClockReading) -> Order | Refused:
         return msgspec.json.decode(envelope, type=Order)
+
+    def signed_by(self, order: Order) -> tuple[str, ...]:
+        return (order.kid, "second-1")
 
     def document(self, envelope: bytes) -> Any:
         return envelope

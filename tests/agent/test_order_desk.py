@@ -12,6 +12,7 @@ from cloud_sync.wire import Document, Order
 from edge.agent.order_desk import NOTE_INTERVAL_S, OrderDesk, Refused
 from edge.core import events as ev
 from edge.core.units import ClockReading
+from edge.policies.document import load_policy
 from edge.ports import DoorAnswer
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -25,12 +26,16 @@ class Checks:
     def __init__(self) -> None:
         self.refused: Refused | None = None
         self.vouchers: dict[str, bytes] = {}
+        self.second: tuple[str, ...] = ("k-2",)
 
     def order(self, envelope: bytes, _clock: ClockReading) -> Order | Refused:
         order = msgspec.json.decode(envelope, type=Order)
         if self.refused is None:
             return order
         return Refused(self.refused.reason, order if self.refused.order is not None else None)
+
+    def signed_by(self, order: Order) -> tuple[str, ...]:
+        return (order.kid, *self.second)
 
     def document(self, envelope: bytes) -> Document | Refused:
         return self.refused or msgspec.json.decode(envelope, type=Document)
@@ -57,6 +62,7 @@ class Desk:
             lambda: self.world.gateway.state,
             self.world.gateway.newest_sample,
             self.world.gateway.submit,
+            load_policy,
         )
         self.known = len(self.world.log.events)
 
@@ -73,8 +79,8 @@ class Desk:
     async def take(self, envelope: bytes, door: str = "cloud") -> DoorAnswer:
         return await self.desk.take_order(envelope, door)
 
-    async def document(self, body: str, kind: str = "tariff") -> None:
-        document = Document(v=1, gw="gw-1", kind=kind, version=1, body=body, nbf=self.kit.start_at, kid="tariff-1")
+    async def document(self, body: str, kind: str = "tariff", version: int = 1) -> None:
+        document = Document(v=1, gw="gw-1", kind=kind, version=version, body=body, nbf=self.kit.start_at, kid="k-1")
         await self.desk.take_document(msgspec.json.encode(document))
 
     def new(self) -> list[Any]:
@@ -195,7 +201,10 @@ def test_same_payment_under_another_order_is_a_duplicate(at_desk: Any) -> None:
         (lambda desk: desk.order("set_tariff", args=tariff_order(desk, effective_at="soon")), "arguments"),
         (lambda desk: desk.order("set_tariff", args=tariff_order(desk, effective_at=10**30)), "arguments"),
         (lambda desk: desk.order("set_tariff", args=tariff_order(desk, effective_at=0)), "before_valid_from"),
-        (lambda desk: desk.order("revoke", args={"cid": "c-0"}), "not_supported"),
+        (lambda desk: desk.order("arm", exp=2**39, sv=1), "not_supported"),
+        (lambda desk: desk.order("set_roster", meter="", args={"version": 1, "hash": "0" * 64}), "not_supported"),
+        (lambda desk: desk.order("set_config", meter="", args={"version": 1, "hash": "0" * 64}), "not_supported"),
+        (lambda desk: desk.order("revoke", meter="", args={"cid": "c-1"}), "arguments"),
         (lambda desk: desk.order("resync", meter=""), "not_supported"),
     ],
 )
@@ -390,6 +399,231 @@ def test_tariff_that_does_not_fit_is_noted_and_the_agent_goes_on(at_desk: Any, n
         (noted,) = desk.new()
         assert noted.condition == "tariff_refused"
         assert noted.detail
+
+    at_desk(scenario)
+
+
+# --- policies --------------------------------------------------------------------------------
+
+
+def policy(version: int = 1, **changes: Any) -> str:
+    """A policy with one risk level, as the cloud signs it."""
+    document: dict[str, Any] = {
+        "format": 1, "policy_id": "household", "version": version, "segment": "household",
+        "policy": {"grace_hours": 96, "reserve_days": 5}, "risk_levels": {"high": {"grace_hours": 24}},
+    }  # fmt: skip
+    return json.dumps(document | changes)
+
+
+def policy_order(desk: Desk, body: str, cid: str = "c-1", meter: str = "M01", **arguments: Any) -> bytes:
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    version = json.loads(body)["version"]
+    return desk.order("set_policy", cid, meter, args={"version": version, "hash": digest, **arguments})
+
+
+def in_force(desk: Desk) -> tuple[str, int, int, str]:
+    account = desk.world.gateway.state.accounts["A01"]
+    return account.policy.policy_id, account.policy.version, account.policy.grace_hours, account.risk_level
+
+
+def test_policy_is_stored_once_and_put_in_force_by_its_hash_in_one_transaction(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        for _ in range(2):  # the cloud repeats it
+            await desk.document(policy(), "policy")
+        assert [type(event).__name__ for event in desk.new()] == ["PolicyAccepted"]
+        before = desk.world.log.appends
+        answer = await desk.take(policy_order(desk, policy()))
+        assert (answer.accepted, answer.code) == (True, "applied")
+        assert [type(event).__name__ for event in desk.new()] == ["PolicySet", "OrderApplied"]
+        assert desk.world.log.appends == before + 1
+        assert in_force(desk) == ("household", 1, 96, "")
+        assert desk.world.gateway.state.accounts["A01"].policy.signed_by == "k-1"
+
+    at_desk(scenario)
+
+
+def test_the_next_start_has_the_policy_that_was_set_and_not_the_site_books(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.document(policy(), "policy")
+        until = desk.kit.start_at + 86_400
+        await desk.take(policy_order(desk, policy(), risk_level="high", risk_until=until))
+        assert in_force(desk) == ("household", 1, 24, "high")
+        desk.world.start()
+        await desk.world.live(1)
+        assert in_force(desk) == ("household", 1, 24, "high")
+        await desk.world.live(24)
+        assert in_force(desk) == ("household", 1, 96, "")  # the level has ended
+
+    at_desk(scenario)
+
+
+def test_a_risk_level_that_is_over_when_its_order_comes_is_the_normal_policy(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.document(policy(), "policy")
+        answer = await desk.take(policy_order(desk, policy(), risk_level="high", risk_until=desk.kit.start_at))
+        assert answer.code == "applied"
+        assert in_force(desk) == ("household", 1, 96, "")
+
+    at_desk(scenario)
+
+
+@pytest.mark.parametrize("named", [{"meter": ""}, {"meter": "", "meters": ["M01", "M01"]}])
+def test_policy_is_set_for_the_whole_site_or_for_the_meters_of_a_segment(at_desk: Any, named: dict[str, Any]) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.document(policy(), "policy")
+        assert (await desk.take(policy_order(desk, policy(), **named))).code == "applied"
+        assert in_force(desk) == ("household", 1, 96, "")
+        assert len([event for event in desk.new() if isinstance(event, ev.PolicySet)]) == 1
+
+    at_desk(scenario)
+
+
+@pytest.mark.parametrize(
+    ("named", "reason"),
+    [
+        ({"hash": "0" * 64}, "unknown_policy"),
+        ({"version": 2}, "unknown_policy"),
+        ({"meter": "M09"}, "unknown_account"),
+        ({"meter": "M02"}, "unknown_account"),  # known to the site book, not opened yet
+        ({"meter": "", "meters": ["M01", "M02"]}, "unknown_account"),  # all of them or none
+        ({"meter": "", "meters": []}, "arguments"),
+        ({"meter": "", "meters": "M01"}, "arguments"),
+        ({"meter": "", "meters": [1]}, "arguments"),
+        ({"meters": ["M01"]}, "arguments"),
+        ({"risk_level": "high"}, "arguments"),
+        ({"risk_level": "high", "risk_until": "soon"}, "arguments"),
+        ({"risk_until": 2**31}, "arguments"),
+        ({"risk_level": 1, "risk_until": 2**31}, "arguments"),
+        ({"risk_level": "low", "risk_until": 2**31}, "unknown_risk_level"),
+    ],
+)
+def test_policy_order_that_cannot_be_obeyed_is_rejected_with_a_stored_reason(
+    at_desk: Any, named: dict[str, Any], reason: str
+) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.document(policy(), "policy")
+        answer = await desk.take(policy_order(desk, policy(), **named))
+        assert (answer.accepted, answer.code) == (False, reason)
+        assert desk.world.gateway.state.applied == {"c-1": f"rejected:{reason}"}
+        assert in_force(desk) == ("normal", 1, 6, "")
+
+    at_desk(scenario)
+
+
+def test_expired_and_older_policies_are_rejected_and_the_one_in_force_stays(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        bodies = (policy(3), policy(2), policy(4, valid_until=desk.kit.start_at), policy(5, policy={
+            "credit": {"unit": "energy"}}, risk_levels={}))  # fmt: skip
+        for body in bodies:
+            await desk.document(body, "policy", json.loads(body)["version"])
+        codes = [(await desk.take(policy_order(desk, body, f"c-{number}"))).code for number, body in enumerate(bodies)]
+        assert codes == ["applied", "older_version", "expired", "wrong_unit"]
+        assert in_force(desk) == ("household", 3, 96, "")
+
+    at_desk(scenario)
+
+
+@pytest.mark.parametrize(
+    ("body", "version"),
+    [
+        ("{", 1),
+        (policy(policy={"grace_hours": 1_000_000}), 1),
+        (policy(policy={"grace": 1}), 1),
+        (policy(2), 1),
+        (policy(title={"en": "the same version with other content"}), 1),
+    ],
+)
+def test_policy_document_that_is_none_is_noted_and_its_order_rejected(at_desk: Any, body: str, version: int) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.document(policy(), "policy")
+        desk.new()
+        await desk.document(body, "policy", version)
+        (noted,) = desk.new()
+        assert noted.condition == "policy_refused"
+        digest = hashlib.sha256(body.encode()).hexdigest()
+        answer = await desk.take(desk.order("set_policy", args={"version": version, "hash": digest}))
+        assert answer.code == "unknown_policy"
+
+    at_desk(scenario)
+
+
+def test_policy_nobody_vouches_for_is_never_stored(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.checks.refused = Refused("role")
+        await desk.document(policy(), "policy")
+        assert [(event.condition, event.detail) for event in desk.new()] == [("document_refused", "role")]
+        desk.checks.refused = None
+        assert (await desk.take(policy_order(desk, policy()))).code == "unknown_policy"
+
+    at_desk(scenario)
+
+
+# --- money back, and orders taken back -------------------------------------------------------
+
+
+def test_a_reversal_needs_two_signatures_and_its_record_names_both(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.take(desk.credit())
+        desk.checks.second = ()
+        for cid, kind, more in (("c-2", "reverse", {}), ("c-3", "refund", {"amount_nano": YUAN})):
+            answer = await desk.take(desk.order(kind, cid, args={"payment_id": "p-1", **more}))
+            assert (answer.accepted, answer.code) == (False, "two_signatures")
+        assert desk.money == 15 * YUAN
+        desk.checks.second = ("k-2",)
+        desk.new()
+        assert (await desk.take(desk.order("reverse", "c-4", args={"payment_id": "p-1"}))).accepted
+        (reversed_,) = [event for event in desk.new() if isinstance(event, ev.PaymentReversed)]
+        assert reversed_.signed_by == ("k-1", "k-2")
+
+    at_desk(scenario)
+
+
+def test_a_reversal_for_another_meter_than_the_payments_is_rejected(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.take(desk.credit())
+        answer = await desk.take(desk.order("reverse", "c-2", "M02", args={"payment_id": "p-1"}))
+        assert (answer.accepted, answer.code, desk.money) == (False, "other_account", 15 * YUAN)
+
+    at_desk(scenario)
+
+
+def test_a_reversal_below_zero_opens_an_episode_and_cuts_nothing_at_once(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.take(desk.credit())
+        await desk.take(desk.order("refund", "c-0", args={"payment_id": "p-1", "amount_nano": 1}))
+        before = desk.world.gateway.state.accounts["A01"]
+        assert before.episode is None
+        desk.world.houses["A01"].power_w = 3000
+        await desk.world.live(5)  # 15 kWh: more than half of the 15 yuan
+        await desk.take(desk.order("reverse", "c-2", args={"payment_id": "p-1"}))
+        await desk.world.live(1)
+        account = desk.world.gateway.state.accounts["A01"]
+        assert account.recorded_live_nano < 10 * YUAN
+        assert account.control_state.value == "connected"
+        assert desk.world.houses["A01"].closed
+
+    at_desk(scenario)
+
+
+def test_an_order_that_is_revoked_before_it_comes_is_never_obeyed(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        answer = await desk.take(desk.order("revoke", "c-9", meter="", args={"cid": "c-1"}))
+        assert (answer.accepted, answer.code) == (True, "applied")
+        assert desk.world.gateway.state.applied == {"c-1": "rejected:revoked", "c-9": "revoked"}
+        late = await desk.take(desk.credit())
+        assert (late.code, late.params["result"]) == ("duplicate", "rejected:revoked")
+        assert desk.money == 10 * YUAN
+        assert [event.cid for event in desk.new() if event.stream == "res"] == ["c-1", "c-9"]
+
+    at_desk(scenario)
+
+
+def test_a_revocation_that_comes_after_the_result_is_too_late(at_desk: Any) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.take(desk.credit())
+        answer = await desk.take(desk.order("revoke", "c-9", meter="", args={"cid": "c-1"}))
+        assert (answer.accepted, answer.code, desk.money) == (False, "too_late", 15 * YUAN)
+        assert desk.world.gateway.state.applied == {"c-1": "applied", "c-9": "rejected:too_late"}
 
     at_desk(scenario)
 

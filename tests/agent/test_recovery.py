@@ -22,9 +22,18 @@ from cloud_sync.session import HelloFacts, SessionSettings, SyncSession
 from cloud_sync.wire import CONTRACT_VERSION, Ack, Mark, Order, decode_hello, record_hash, topic_of
 from edge.agent.cloud_link import CloudLink, LinkEvents
 from edge.agent.recovery import SilentJournal, StandBy
-from edge.bootstrap import Prepared, RecoverRefused, _Checks, open_journal, prepare, recover, run_gateway
+from edge.bootstrap import (
+    Prepared,
+    RecoverRefused,
+    _Checks,
+    anchor_advice,
+    open_journal,
+    prepare,
+    recover,
+    run_gateway,
+)
 from edge.bus.frame import crc16
-from edge.cli import main
+from edge.cli import _EventPrinter, main
 from edge.config import CloudSection, read_config
 from edge.core.events import Event
 from edge.core.units import ClockQuality, ClockReading, UnixSeconds
@@ -573,3 +582,73 @@ def test_command_makes_no_store_where_there_is_none(site: Site1, capsys: pytest.
     assert main(("recover", "--config", str(site.folder / "gateway.toml"))) == 2
     assert "there is no journal" in capsys.readouterr().err
     assert not site.data.exists()
+
+
+# --- where the anchor is ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def apart(tmp_path: Path, signers: tuple[KeyRing, Any]) -> Site1:
+    """A gateway whose anchor is in another folder, as on a stick."""
+    (tmp_path / "stick").mkdir()
+    site = Site1(tmp_path, signers[0])
+    config = CONFIG.replace('data_dir = "data"\n', 'data_dir = "data"\nanchor = "stick/anchor.json"\n')
+    (site.folder / "gateway.toml").write_text(config, "utf-8")
+    return site
+
+
+def test_a_whole_data_folder_put_back_is_noticed_by_an_anchor_elsewhere(apart: Site1) -> None:
+    apart.live(opened)
+    shutil.copytree(apart.data, apart.folder / "card")
+    apart.live(rounds=10)
+    shutil.rmtree(apart.data)
+    shutil.copytree(apart.folder / "card", apart.data)  # the journal, its log and whatever lay beside it
+    assert not (apart.data / "anchor.json").exists()
+    assert apart.live(rounds=2)[-1]["recovery"]["reason"] == "journal_behind"
+    apart.meter.asked.clear()
+    apart.live(rounds=5)
+    assert set(apart.meter.asked) <= set(READS)
+
+
+def test_a_store_that_lacks_nothing_but_a_reading_record_is_noticed(apart: Site1) -> None:
+    """Its next reading would be another record under a number that the cloud knows already."""
+    apart.live(opened)
+    shutil.copytree(apart.data, apart.folder / "card")
+
+    async def slot() -> None:
+        journal = open_journal(apart.prepared())
+        await journal.append([("rdg", b'{"type":"ReadingsRecorded"}')])
+        journal._connection.close()  # the power goes: no orderly end
+
+    asyncio.run(slot())
+    shutil.rmtree(apart.data)
+    shutil.copytree(apart.folder / "card", apart.data)
+    assert apart.live(rounds=2)[-1]["recovery"]["reason"] == "journal_behind"
+
+
+def test_an_anchor_on_the_journals_own_disk_is_said_in_both_languages(site: Site1, capsys: Any) -> None:
+    prepared = site.prepared()
+    said = anchor_advice(prepared)
+    assert said is not None
+    assert "same disk" in said
+    assert "gateway.anchor" in said
+    assert "同一存储卡" in str(anchor_advice(prepared, "zh"))
+    assert main(["recover", "--config", str(site.folder / "gateway.toml")]) == 0
+    assert "same disk" in capsys.readouterr().out
+
+
+def test_an_anchor_on_another_disk_needs_no_advice_and_a_missing_folder_does(
+    apart: Site1, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disks = {"stick": 2}
+    monkeypatch.setattr("edge.bootstrap._disk_of", lambda path: disks.get(path.name, 1))
+    assert anchor_advice(apart.prepared()) is None
+    (apart.folder / "stick").rmdir()
+    assert "not there" in str(anchor_advice(apart.prepared()))
+
+
+def test_whoever_starts_it_is_told_where_the_anchor_is(site: Site1, capsys: Any) -> None:
+    _EventPrinter(anchor_advice(site.prepared()), as_json=True).ready(None)
+    said = capsys.readouterr()
+    assert "same disk" in said.err
+    assert msgspec.json.decode(said.out) == {"type": "Ready", "console": None}  # programs read one object a line

@@ -12,13 +12,15 @@ from cloud_sync.backend.database import open_database
 from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.account import Register, State
-from edge.core.calendar import fixed_zone
+from edge.core.calendar import Cycle, CycleLength, fixed_zone
 from edge.core.charge import Rating
 from edge.core.credit_terms import CreditGrant, CreditTerms, CreditUnit, GrantKind, GrantPeriod
 from edge.core.debt import DebtKind
+from edge.core.demand import Contracted
 from edge.core.policy import LegalProfile, Policy
 from edge.core.purchase_order import OrderOperation, PurchaseOrder
-from edge.core.rating import reference_rate
+from edge.core.purchased import PurchaseBlocks
+from edge.core.rating import PeriodPrices, reference_rate
 from edge.core.step import step
 from edge.core.tariff import compile_tariff, load_tariff
 from edge.core.units import ClockQuality, ClockReading, MoneyNano, UnixSeconds, WattHours
@@ -39,7 +41,11 @@ DOCUMENT = {
     "prices": {"table": {"all": ["0.5103"]}},
     "standing_charges": [{"name": "daily", "amount": "0.31", "per": "day"}],
     "minimum_bill": {"amount": "40", "per": "month"},
+    "demand": [{"name": "capacity", "kind": "capacity", "unit": "kVA", "prices": ["9"], "day_divisor": 30}],
 }
+# Blocks of what is bought: here only to post their lines beside all others.
+BOUGHT = PurchaseBlocks(Cycle(CycleLength.MONTH), PeriodPrices("all", 0, (WattHours(9_000),), (510_300, 600_000)))
+LATER = PurchaseBlocks(Cycle(CycleLength.MONTH), PeriodPrices("all", 0, (WattHours(9_000),), (520_300, 600_000)))
 TERMS = CreditTerms(
     emergency_limit_nano=MoneyNano(NANO),
     emergency_threshold_nano=MoneyNano(900 * NANO),
@@ -53,9 +59,11 @@ POLICY = Policy(legal_profile=LegalProfile.PREPAYMENT_IMMEDIATE, credit=TERMS, i
 def rating() -> Rating:
     zone, tariff = fixed_zone("Asia/Shanghai", 8 * 3600, START_AT + 900 * DAY_S), load_tariff(DOCUMENT)
     compiled = compile_tariff([tariff], zone, START_AT - DAY_S, START_AT + 500 * DAY_S)
-    return Rating(
-        reference_rate([compiled]), {"t@1": 0}, {"t@1": 1}, {"t@1": 0}, zone, 10_000_000, {"t@1": tariff.terms}
-    )
+    purchases = {"t@1": BOUGHT, "t@2": LATER}
+    zeros, ones = dict.fromkeys(purchases, 0), dict.fromkeys(purchases, 1)
+    terms = dict.fromkeys(purchases, tariff.terms)
+    rate = reference_rate([compiled])
+    return Rating(rate, zeros, ones, zeros, zone, 10_000_000, terms, purchases=purchases)
 
 
 def story() -> list[ev.Event]:
@@ -77,7 +85,8 @@ def story() -> list[ev.Event]:
     def pay(day: int, name: str, nano: int) -> None:
         do(cmd.ApplyPayment, day, "A1", name, MoneyNano(nano), "cloud", UnixSeconds(START_AT + day * DAY_S))
 
-    do(cmd.OpenAccount, 0, "A1", "M1", POLICY, "t@1", Register(UnixSeconds(START_AT), WattHours(0)), MoneyNano(7))
+    opened, contracted = Register(UnixSeconds(START_AT), WattHours(0)), Contracted(capacity_va=1_000)
+    do(cmd.OpenAccount, 0, "A1", "M1", POLICY, "t@1", opened, MoneyNano(7), contracted=contracted)
     for kind in DebtKind:
         daily = MoneyNano(NANO // 11)
         do(cmd.SetDebt, 0, "A1", kind, MoneyNano(9 * NANO), "r", share=1000, daily_nano=daily)
@@ -86,11 +95,14 @@ def story() -> list[ev.Event]:
     do(cmd.SelectEmergencyCredit, 0, "A1")
     read(3, 9_001)
     read(9, 29_003)
-    do(cmd.ReversePayment, 9, "P1", MoneyNano(30 * NANO), "c-1")
+    do(cmd.ReversePayment, 9, "P1", MoneyNano(30 * NANO), "c-1", ("ops-1", "tariff-1"))
     order = PurchaseOrder(1, OrderOperation.REFRESH, CreditUnit.MONEY, MoneyNano(5 * NANO + 1))
     do(cmd.TakePurchaseOrder, 9, "A1", order)
     do(cmd.PostCorrection, 9, "A1", MoneyNano(-3), "led 9", "misread", ("key-1", "key-2"))
     do(cmd.ChangeTenant, 9, "A1", "tenant-2", MoneyNano(NANO))
+    do(cmd.AcceptTariff, 9, "t@2", "{}")
+    do(cmd.ScheduleTariff, 9, "t@2", UnixSeconds(START_AT + 11 * DAY_S))
+    pay(10, "P2", 30 * NANO)
     read(12, 30_000)
     return events
 

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from cloud_sync.envelope import DOMAIN_ACK, DOMAIN_DOCUMENT, DOMAIN_ORDER, seal
 from cloud_sync.keys import KeyEntry, KeyRing, Role, Signer, generate_keys
 from cloud_sync.orders import (
+    APPROVED_TYPES,
     DOCUMENT_BYTES_MAX,
     DOCUMENT_ROLES,
     ORDER_BYTES_MAX,
     ORDER_ROLES,
     OrderRefused,
+    approve_order,
+    approved_by,
     sign_document,
     sign_order,
     verify_document,
@@ -62,6 +65,8 @@ def test_each_role_may_order_its_types_and_no_others(
     order_type: str, role: Role, ring: KeyRing, signers: Mapping[Role, Signer]
 ) -> None:
     order = order_of(order_type, signers[role].kid)
+    if order_type in APPROVED_TYPES:
+        order = approve_order(order, signers[Role.TARIFF])
     answer = verify_order(sign_order(order, signers[role]), ring, GATEWAY)
     if ORDER_ROLES[order_type] is role:
         assert answer == order
@@ -153,6 +158,49 @@ def test_order_whose_arguments_do_not_fit_is_refused(
 ) -> None:
     signer = signers[ORDER_ROLES[order_type]]
     assert reason_of(sign_order(order_of(order_type, signer.kid, **changes), signer), ring) == "arguments"
+
+
+def approved(signers: Mapping[Role, Signer], by: Role = Role.TARIFF, **changes: Any) -> Order:
+    return approve_order(order_of("refund", "ops-1", **changes), signers[by])
+
+
+def test_money_goes_back_with_the_signatures_of_two_persons(ring: KeyRing, signers: Mapping[Role, Signer]) -> None:
+    order = approved(signers)
+    assert verify_order(sign_order(order, signers[Role.OPS]), ring, GATEWAY) == order
+    assert approved_by(order, ring) == "tariff-1"
+
+
+def test_money_does_not_go_back_by_one_person(ring: KeyRing, signers: Mapping[Role, Signer]) -> None:
+    alone = order_of("refund", "ops-1")
+    twice = KeyRing([*ring, KeyEntry("ops-2", Role.OPS, signers[Role.OPS].key.public_key())])
+    same_key = approve_order(alone, Signer("ops-2", signers[Role.OPS].key))
+    for order in (alone, approved(signers, Role.OPS), approved(signers, Role.VEND), approved(signers, Role.INGEST)):
+        assert reason_of(sign_order(order, signers[Role.OPS]), ring) == "approval"
+    assert reason_of(sign_order(same_key, signers[Role.OPS]), twice) == "approval"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cid": "c-2"},
+        {"meter": "m-2"},
+        {"args": {"payment_id": "p-2", "amount_nano": 5_000_000_000}},
+        {"args": {"payment_id": "p-1", "amount_nano": 5_000_000_001}},
+    ],
+)
+def test_an_approval_is_for_one_order_only(
+    changes: dict[str, Any], ring: KeyRing, signers: Mapping[Role, Signer]
+) -> None:
+    approval = approved(signers).args["approval"]
+    other = order_of("refund", "ops-1", **changes)
+    other = msgspec.structs.replace(other, args={**other.args, "approval": approval})
+    assert reason_of(sign_order(other, signers[Role.OPS]), ring) == "approval"
+
+
+@pytest.mark.parametrize("approval", ["", "zz", "01", "00" * 90, 7, None, [], "01" * 70])
+def test_an_approval_that_is_none_is_refused(approval: Any, ring: KeyRing, signers: Mapping[Role, Signer]) -> None:
+    order = order_of("reverse", "ops-1", args={"payment_id": "p-1", "approval": approval})
+    assert reason_of(sign_order(order, signers[Role.OPS]), ring) == "approval"
 
 
 def test_first_reason_that_applies_is_given(ring: KeyRing, signers: Mapping[Role, Signer]) -> None:

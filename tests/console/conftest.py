@@ -17,6 +17,7 @@ from edge.agent.snapshot import (
     BlockerView,
     CloudView,
     CommunicationView,
+    EmergencyView,
     LineView,
     NoticeView,
     SnapshotSource,
@@ -126,6 +127,7 @@ def troubled_accounts() -> list[AccountView]:
             output_connected=False,
             notices=full,
             grace_ends_at=UnixSeconds(NOW - DAY),
+            emergency=EmergencyView("selectable", MoneyNano(10 * UNIT), MoneyNano(0)),
         ),
         account(3, control_state="disconnected", control_reason="operator", output_connected=False),
         account(
@@ -271,9 +273,14 @@ class FakeDoor:
     answer: DoorAnswer = field(default_factory=lambda: APPLIED)
     entered: list[tuple[str, str]] = field(default_factory=list)
     typed: list[tuple[str, str, str]] = field(default_factory=list)
+    selected: list[tuple[str, str]] = field(default_factory=list)
 
     async def enter_voucher(self, text: str, actor: str) -> DoorAnswer:
         self.entered.append((text, actor))
+        return self.answer
+
+    async def select_emergency_credit(self, account_id: str, actor: str) -> DoorAnswer:
+        self.selected.append((account_id, actor))
         return self.answer
 
     async def enter_token(self, account_id: str, text: str, actor: str) -> DoorAnswer:

@@ -9,7 +9,7 @@ import pytest
 
 from edge.console.formats import formats_for
 from edge.console.language import CATALOGUES, load_languages
-from edge.console.token import grouped, quantity
+from edge.console.token import grouped
 from edge.ports import DoorAnswer
 
 NOW = 1_785_736_800
@@ -162,4 +162,4 @@ def test_chinese_pages_of_tokens_hold_no_english(world: Any) -> None:
     ],
 )
 def test_quantity_in_its_unit(world: Any, amount: int, unit: str, shown: str) -> None:
-    assert quantity(amount, unit, formats_for(world.source.current, load_languages()["en"])) == shown
+    assert formats_for(world.source.current, load_languages()["en"]).of(unit).credit(amount) == shown

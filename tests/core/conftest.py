@@ -13,9 +13,10 @@ from edge.core.account import Register, State
 from edge.core.calendar import fixed_zone, midnight_of
 from edge.core.charge import Rating
 from edge.core.policy import Policy
+from edge.core.purchased import as_used, purchase_blocks
 from edge.core.rating import reference_rate
 from edge.core.step import Stepped, step
-from edge.core.tariff import compile_tariff, load_tariff
+from edge.core.tariff import Tariff, compile_tariff, load_tariff
 from edge.core.units import ClockQuality, ClockReading, MoneyNano, UnixSeconds, WattHours
 
 SHANGHAI_S = 8 * 3600
@@ -51,8 +52,10 @@ def rating_of(*documents: dict[str, Any]) -> Rating:
     zone = fixed_zone("Asia/Shanghai", SHANGHAI_S, END_AT + 400 * 86_400)
     tariffs = [load_tariff(document) for document in documents]
     starts = [max(instant("2023-12-01T00:00"), midnight_of(zone, tariff.first_day)) for tariff in tariffs]
-    compiled = [compile_tariff([tariff], zone, start, END_AT) for tariff, start in zip(tariffs, starts, strict=True)]
-    keys = [f"{tariff.tariff_id}@{tariff.version}" for tariff in tariffs]
+    used = [as_used(tariff) for tariff in tariffs]
+    compiled = [compile_tariff([tariff], zone, start, END_AT) for tariff, start in zip(used, starts, strict=True)]
+    sold = {key: purchase_blocks(tariff) for key, tariff in zip(map(key_of, tariffs), tariffs, strict=True)}
+    keys = [key_of(tariff) for tariff in tariffs]
     return Rating(
         rate=reference_rate(compiled),
         indexes={key: index for index, key in enumerate(keys)},
@@ -61,7 +64,12 @@ def rating_of(*documents: dict[str, Any]) -> Rating:
         zone=zone,
         minor_nano=10_000_000,
         terms={key: tariff.terms for key, tariff in zip(keys, tariffs, strict=True)},
+        purchases={key: blocks for key, blocks in sold.items() if blocks is not None},
     )
+
+
+def key_of(tariff: Tariff) -> str:
+    return f"{tariff.tariff_id}@{tariff.version}"
 
 
 @dataclass
@@ -74,13 +82,14 @@ class Site:
     last: Stepped | None = None
     boot_id: str = "boot-1"
     quality: ClockQuality = ClockQuality.NTP
+    doubted: bool = False
     elapsed_offset_s: int = 0
     cloud_silent_s: int | None = None
 
     def clock(self, at: int) -> ClockReading:
         """The clock at an instant: monotonic time runs with it unless a test steps the wall."""
         elapsed_ms = (at - instant("2024-01-01T00:00") + self.elapsed_offset_s) * 1000
-        return ClockReading(UnixSeconds(at), elapsed_ms, self.boot_id, self.quality)
+        return ClockReading(UnixSeconds(at), elapsed_ms, self.boot_id, self.quality, self.doubted)
 
     def do(self, command: cmd.Command) -> list[ev.Event]:
         """One step; returns its events."""

@@ -149,7 +149,7 @@ class Life(RuleBasedStateMachine):
             payment_id = list(self.paid)[-1 - newest % len(self.paid)]
             self.count += 1
             amount = MoneyNano(self.given[payment_id] * percent // 100)
-            self.do(cmd.ReversePayment(self.clock, payment_id, amount, f"r-{self.count}"))
+            self.do(cmd.ReversePayment(self.clock, payment_id, amount, f"r-{self.count}", ("ops-1", "ops-2")))
 
     @rule()
     def empties(self) -> None:

@@ -173,8 +173,10 @@ def debts(site: Any) -> list[int]:
     return [found.payment.amount_nano // NANO, found.accumulated_nano // NANO, found.old_nano // NANO]
 
 
-def reverse(site: Any, at: int, units: int, cid: str, payment_id: str = "P1") -> str:
-    site.do(cmd.ReversePayment(site.clock(at), payment_id, MoneyNano(units * NANO), cid))
+def reverse(
+    site: Any, at: int, units: int, cid: str, payment_id: str = "P1", signed_by: tuple[str, ...] = ("ops-1", "ops-2")
+) -> str:
+    site.do(cmd.ReversePayment(site.clock(at), payment_id, MoneyNano(units * NANO), cid, signed_by))
     return str(site.state.applied[cid])
 
 

@@ -142,7 +142,7 @@ def test_payment_ids_and_order_numbers_count_over_tenants(let: Any, at: Any) -> 
 def test_a_payment_of_the_former_tenant_is_not_taken_from_the_new_one(let: Any, at: Any) -> None:
     now = at("2024-04-10T15:00")
     change(let, now, 182_000)
-    let.do(cmd.ReversePayment(let.clock(now + 60), "P1", MoneyNano(NANO), "c-9"))
+    let.do(cmd.ReversePayment(let.clock(now + 60), "P1", MoneyNano(NANO), "c-9", ("ops-1", "ops-2")))
     assert let.state.applied["c-9"] == "rejected:former_tenant"
     assert account(let).money_nano == 0
 

@@ -22,7 +22,7 @@ def opened(site: Any, at: Any) -> Any:
 
 
 def set_policy(site: Any, at: Any, when: str, **changes: Any) -> list[Any]:
-    command = cmd.SetPolicy(site.clock(at(when)), "A01", NORMAL)
+    command = cmd.SetPolicy(site.clock(at(when)), ("A01",), NORMAL)
     done: list[Any] = site.do(replace(command, **changes))
     return done
 
@@ -74,7 +74,7 @@ def test_a_change_of_policy_keeps_the_episode_and_its_clock(opened: Any, at: Any
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"account_id": "A99"}, "unknown_account"),
+        ({"account_ids": ("A99",)}, "unknown_account"),
         ({"policy": replace(NORMAL, signed_by="")}, "unsigned"),
         ({"policy": replace(NORMAL, signed_by="site_book")}, "unsigned"),
         ({"risk_level": "high", "risk_policy": HARSH}, "risk_level"),

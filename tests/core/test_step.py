@@ -246,11 +246,11 @@ def test_a_reversal_takes_the_money_back_and_cuts_nothing(site: Any, at: Any) ->
     site.open(at("2024-04-08T00:00"), 0, 0, Policy())
     now = at("2024-04-08T01:00")
     site.pay(now, 10 * NANO, "tx-1")
-    site.do(cmd.ReversePayment(site.clock(now), "tx-1", MoneyNano(10 * NANO), "c-9"))
+    site.do(cmd.ReversePayment(site.clock(now), "tx-1", MoneyNano(10 * NANO), "c-9", ("ops-1", "ops-2")))
     site.round(now + 60, 0)
     account = site.state.accounts["A01"]
     assert (account.money_nano, account.control_state) == (0, ControlState.CONNECTED)
-    unknown = site.do(cmd.ReversePayment(site.clock(now), "tx-2", MoneyNano(NANO), "c-10"))
+    unknown = site.do(cmd.ReversePayment(site.clock(now), "tx-2", MoneyNano(NANO), "c-10", ("ops-1", "ops-2")))
     assert of(unknown, ev.OrderRefused)[0].reason == "unknown_payment"
 
 
@@ -491,6 +491,19 @@ def test_more_than_a_day_can_hold_waits_until_time_is_known_and_is_then_charged_
     site.quality = ClockQuality.NTP
     site.round(at("2024-04-20T12:00"), 2_000_000)
     assert site.state.accounts["A01"].recorded.register_wh == 2_000_000
+
+
+def test_a_wall_weeks_ahead_after_a_power_cut_makes_no_leap_possible(site: Any, at: Any) -> None:
+    """Forty days of 20 kW would explain it, if there had been forty days."""
+    start = at("2024-04-10T12:00")
+    site.open(start, 1000, 100 * NANO)
+    site.round(start + 900, 1500, clock=site.clock(start + 900))
+    site.boot_id, site.doubted, now = "boot-2", True, start + 40 * 86_400
+    site.round(now, 3_001_500, clock=site.clock(now))
+    assert site.state.accounts["A01"].recorded.register_wh == 1500
+    site.round(now + 60, 1600, clock=site.clock(now + 60))
+    account = site.state.accounts["A01"]
+    assert (account.recorded.register_wh, account.hold) == (1600, None)
 
 
 def test_a_leap_found_at_a_start_that_stays_is_held_and_told(site: Any, at: Any) -> None:

@@ -31,6 +31,7 @@ from edge.core.supply_hold import SupplyHold, SupplyHoldKind
 from edge.core.units import ClockQuality, MoneyNano, UnixSeconds
 
 NANO = 1_000_000_000
+BOTH = ("ops-1", "ops-2")
 GRACE_HOURS = 20
 HOUR_S = 3600
 POLICIES = (
@@ -110,7 +111,7 @@ class SupplyMachine(RuleBasedStateMachine):
         self.orders += 1
         payment_id = f"P{self.payments}"
         self.site.do(
-            cmd.ReversePayment(self.site.clock(self.now), payment_id, MoneyNano(units * NANO), f"r{self.orders}")
+            cmd.ReversePayment(self.site.clock(self.now), payment_id, MoneyNano(units * NANO), f"r{self.orders}", BOTH)
         )
 
     @rule(trigger=st.sampled_from([Trigger.REMOTE_DISCONNECT, Trigger.REMOTE_RECONNECT]))

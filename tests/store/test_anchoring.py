@@ -57,20 +57,32 @@ def run(path: Path, anchor: Any, work: Callable[[SqliteJournal], Any]) -> Any:
 # --- when it is written ----------------------------------------------------------------------
 
 
-def test_anchor_follows_money_and_results_and_no_observation(tmp_path: Path) -> None:
+def test_anchor_follows_money_results_and_readings_and_no_observation(tmp_path: Path) -> None:
     anchor = MemoryAnchor()
 
     async def work(journal: SqliteJournal) -> list[tuple[int, int]]:
         seen = []
-        for entries in ([LED], [EVT], [RDG, EVT], [RES], [EVT, LED, LED], [RDG]):
+        for entries in ([LED], [EVT], [RDG, EVT], [RES], [EVT, LED, LED], [EVT, EVT], [RDG]):
             await journal.append(entries)
             assert anchor.state is not None
             seen.append((journal.position().place, anchor.state.place))
         return seen
 
-    assert run(tmp_path / "journal.db", anchor, work) == [(1, 1), (2, 1), (4, 1), (5, 5), (8, 8), (9, 8)]
+    assert run(tmp_path / "journal.db", anchor, work) == [
+        (1, 1), (2, 1), (4, 4), (5, 5), (8, 8), (10, 8), (11, 11),
+    ]  # fmt: skip
+
+
+def test_anchor_has_everything_after_an_orderly_end(tmp_path: Path) -> None:
+    anchor = MemoryAnchor()
+
+    async def work(journal: SqliteJournal) -> None:
+        await journal.append([LED])
+        await journal.append([EVT])
+
+    run(tmp_path / "journal.db", anchor, work)
     assert anchor.state is not None
-    assert anchor.state.place == 9  # an orderly end says it all
+    assert anchor.state.place == 2
 
 
 def test_anchor_is_written_after_the_commit_and_before_anybody_is_told(tmp_path: Path) -> None:

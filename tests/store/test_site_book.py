@@ -14,6 +14,7 @@ from edge.core.policy import NoticeProof, Policy
 from edge.core.units import MoneyNano
 from edge.store.site_book import (
     AccountEntry,
+    AreaEntry,
     AtomicStorage,
     MeterEntry,
     RelayEntry,
@@ -272,6 +273,44 @@ def copied(table: str, row: str, **changes: object) -> Callable[[Any], object]:
 )
 def test_wrong_reference_is_named(edited: Any, change: Callable[[Any], object], sentence: str) -> None:
     with pytest.raises(SiteBookError, match=rf"site\.json: {sentence}"):
+        read_site_book(edited(change))
+
+
+# --- one payer, several meters -----------------------------------------------------------------
+
+
+def with_other_meters(*meter_ids: str) -> Callable[[Any], object]:
+    return lambda content: content["accounts"]["1"].update({"other_meter_ids": meter_ids})
+
+
+def test_a_landlord_pays_for_further_meters_and_an_area_sells_through_them(edited: Any) -> None:
+    book = read_site_book(edited(with_other_meters("M99")))
+    assert book.accounts[0].meter_ids == ("M01", "M99")
+    area = AreaEntry("T1", supply_meter_ids=("M00",))
+    assert book.sale_meter_ids(area) == ("M01", "M99", "M02")
+
+
+@pytest.mark.parametrize(
+    ("meter_id", "sentence"),
+    [
+        ("M77", "account A01: other_meter_ids: meter 'M77' is not in table meters"),
+        ("M01", r"accounts \(meter_id\): 'M01' stands there twice"),
+        ("M02", r"accounts \(meter_id\): 'M02' stands there twice"),
+    ],
+)
+def test_a_further_meter_is_there_and_has_no_other_payer(edited: Any, meter_id: str, sentence: str) -> None:
+    with pytest.raises(SiteBookError, match=rf"site\.json: {sentence}"):
+        read_site_book(edited(with_other_meters(meter_id)))
+
+
+@pytest.mark.parametrize("extra", [{"relay_id": "R09"}, {"decoder": {"scheme": "openpaygo", "count": 3}}])
+def test_a_further_meter_neither_switches_nor_takes_tokens(edited: Any, extra: dict[str, Any]) -> None:
+    def change(content: Any) -> None:
+        with_other_meters("M99")(content)
+        content["meters"]["3"].update(extra)
+        content["relays"]["9"] = {"relay_id": "R09", "line_id": "line-1", "device_id": 41, "model": "relay_board_8ch"}
+
+    with pytest.raises(SiteBookError, match=f"account A01: other_meter_ids: meter M99: {next(iter(extra))}: is not"):
         read_site_book(edited(change))
 
 
