@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 KEYRING_FILE: Final = "keyring.json"
@@ -93,6 +92,8 @@ def save_key_ring(path: Path, ring: KeyRing) -> None:
 
 def load_signer(directory: Path, kid: str) -> Signer:
     """The private key `<kid>.pem` of a key directory. Raises ValueError or OSError."""
+    from cryptography.hazmat.primitives import serialization  # 25 modules a gateway, which only checks, never needs
+
     path = directory / f"{kid}.pem"
     key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     if not isinstance(key, Ed25519PrivateKey):
@@ -115,6 +116,8 @@ def load_signers(directory: Path) -> dict[Role, Signer]:
 
 def save_signer(directory: Path, signer: Signer) -> None:
     """Writes a private key readable by its owner only."""
+    from cryptography.hazmat.primitives import serialization
+
     pem = signer.key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -151,6 +151,21 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sv: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
 
 
+class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a second person signs before an order that takes money back: the order's own content, without its times.
+
+    Its envelope travels in the order's `args` as `approval`, hexadecimal.
+    """
+
+    v: int
+    cid: LocalId
+    gw: GatewayId
+    meter: str
+    type: ShortText
+    args: dict[str, Any]  # all but `approval`
+    kid: ShortText
+
+
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Versioned desired state. A `set_*` order activates it by version and SHA-256 of `body`."""
 

@@ -13,17 +13,23 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from cloud_sync import orders, voucher
 from cloud_sync.acks import verify_ack
 from cloud_sync.keys import KeyRing, load_key_ring
+from cloud_sync.proof.checkpoint import CONDITION, device_kid, load_device_key, sign_checkpoint
+from cloud_sync.proof.checkpoint import Checkpoint as SignedCheckpoint
 from cloud_sync.session import HelloFacts, SessionSettings, SyncSession
 from cloud_sync.transport import BrokerAddress, MqttTransport, TransportSettings, gateway_tls_context
-from cloud_sync.wire import Document, Order, RosterEntry, WireError, record_hash, topic_of
+from cloud_sync.wire import CONTRACT_VERSION, Document, Order, RosterEntry, WireError, record_hash, topic_of
 from edge import VERSION
 from edge.agent.actuation import Actuation, RelayFacts, SwitchingRules
 from edge.agent.area import AreaFacts, AreaWatch
+from edge.agent.clock_witness import WitnessedClock
 from edge.agent.cloud_link import CloudLink, LinkEvents, Transport
-from edge.agent.facts import AccountFacts, SiteFacts
+from edge.agent.customer_desk import CustomerDesk
+from edge.agent.facts import AccountFacts, MeterPlace, SiteFacts
 from edge.agent.gateway import NO_CLOUD, Gateway
 from edge.agent.local_socket import PATH_BYTES_MAX, serve_local_socket
 from edge.agent.metering import MeterFacts, Metering
@@ -39,22 +45,27 @@ from edge.config import CloudSection, Config, ConfigError, LineSection, parse_br
 from edge.core.account import State
 from edge.core.area import Area
 from edge.core.commands import NoteCondition
+from edge.core.demand import Contracted
 from edge.core.events import Event
+from edge.core.month_lines import demand_window_s, not_contracted
 from edge.core.rating_arrays import array_rate
 from edge.core.tariff import TariffRefused
+from edge.core.terms import Terms
 from edge.core.token import KEY_EXPIRY_MAX
 from edge.core.units import ClockReading, UnixSeconds, WattHours
 from edge.meters.model import MeterModel, ModelError, known_models, load_model
+from edge.policies.document import load_policy
 from edge.ports import Anchor, Clock, CommandDoor, DoorAnswer, Journal, PortOpener
+from edge.store.checkpoint import Checkpoint
 from edge.store.event_log import DailyCheckpoints, JournalEventLog, Restored
 from edge.store.journal import SqliteJournal
 from edge.store.reader import JournalReader
 from edge.store.schema import JOURNAL_FILE
-from edge.store.site_book import DecoderEntry, SiteBook, SiteBookError, read_site_book
+from edge.store.site_book import AccountEntry, DecoderEntry, MeterEntry, SiteBook, SiteBookError, read_site_book
 from edge.store.store_copy import ANCHOR_FILE
 from edge.zone import zone_offsets
 from hw.file_anchor import FileAnchor
-from hw.socket_port import opener_for
+from hw.socket_port import Direction, LineWarning, line_warnings, opener_for
 from native.kernel import TariffKernel
 
 SOCKET_FILE = "agent.sock"
@@ -78,6 +89,7 @@ class Prepared:
     openers: dict[str, PortOpener]  # by line id
     data_dir: Path
     decoders: dict[str, DecoderFacts] = field(default_factory=dict)  # of typed tokens, by meter id
+    device_key: Ed25519PrivateKey | None = None  # signs the daily checkpoint
 
 
 def prepare(config: Config) -> Prepared:
@@ -86,12 +98,13 @@ def prepare(config: Config) -> Prepared:
         book = read_site_book(config.path(config.gateway.site_book))
         documents = _read_documents(config)
         ring = load_key_ring(config.path(config.cloud.keyring)) if config.cloud is not None else None
+        device_key = _read_device_key(config)
     except (SiteBookError, OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
     models = _read_models(config, book)
     openers = {section.id: _opener(config.file, section) for section in config.lines}
     data_dir, decoders = config.path(config.gateway.data_dir), _read_decoders(config, book)
-    prepared = Prepared(config, book, models, documents, ring, openers, data_dir, decoders)
+    prepared = Prepared(config, book, models, documents, ring, openers, data_dir, decoders, device_key)
     _check_references(prepared)
     socket_path = prepared.data_dir.resolve() / SOCKET_FILE
     if len(os.fsencode(socket_path)) > PATH_BYTES_MAX:
@@ -110,8 +123,8 @@ async def run_gateway(
 ) -> None:
     """Runs until `stop` is set: then nothing new is begun, and what the cloud lacks is sent for a few seconds.
 
-    `on_ready(console address or None)` is called when all of it is up. Without an `anchor` it is a file
-    beside the journal.
+    `on_ready(console address or None)` is called when all of it is up. Without an `anchor` it is the file
+    that the configuration names, or one beside the journal.
     """
     prepared.data_dir.mkdir(parents=True, exist_ok=True)
     journal = open_journal(prepared, anchor)
@@ -127,6 +140,15 @@ async def run_gateway(
         (prepared.data_dir / SOCKET_FILE).unlink(missing_ok=True)
 
 
+def warnings_of(config: Config) -> tuple[LineWarning, ...]:
+    """What is worth saying about the lines' devices before they are opened; nothing is refused for it."""
+    return tuple(
+        warning
+        for section in config.lines
+        for warning in line_warnings(section.address, section.format, direction_of(section))
+    )
+
+
 class RecoverRefused(ValueError):
     """No epoch was opened; the text says why."""
 
@@ -136,13 +158,14 @@ async def recover(prepared: Prepared, clock: Clock, permit: bytes | None, epoch:
 
     RecoverRefused when the permit does not hold, or an epoch is given where keys are pinned.
     """
-    if not (prepared.data_dir / JOURNAL_FILE).exists() and not (prepared.data_dir / ANCHOR_FILE).exists():
+    if not (prepared.data_dir / JOURNAL_FILE).exists() and not anchor_path(prepared).exists():
         raise RecoverRefused(f"{prepared.data_dir}: there is no journal")
     journal = open_journal(prepared)
     try:
         if journal.recovery is None:
             if permit is None and epoch is None:
-                return "good: the journal is the one the anchor knows"
+                advice = anchor_advice(prepared)
+                return "good: the journal is the one the anchor knows" + (f"\n{advice}" if advice else "")
             raise RecoverRefused("the gateway is not in RECOVERY: its journal is the one the anchor knows")
         view = _recovery_view(journal)
         if permit is None and epoch is None:
@@ -180,14 +203,40 @@ def _permitted(
 
 def open_journal(prepared: Prepared, anchor: Anchor | None = None) -> SqliteJournal:
     """The gateway's journal, judged by its anchor. JournalError when it cannot be used."""
-    anchor = anchor or FileAnchor(prepared.data_dir / ANCHOR_FILE)
+    anchor = anchor or FileAnchor(anchor_path(prepared))
     path = prepared.data_dir / JOURNAL_FILE
     return SqliteJournal.open(path, prepared.config.gateway.id, record_hash, None, anchor)
 
 
+def anchor_path(prepared: Prepared) -> Path:
+    """The file the journal's head is kept in."""
+    named = prepared.config.gateway.anchor
+    return prepared.data_dir / ANCHOR_FILE if named is None else prepared.config.path(named)
+
+
+def anchor_advice(prepared: Prepared, language: str = "en") -> str | None:
+    """What to say to whoever starts this: an anchor that cannot notice a rolled-back card, or cannot be kept at all."""
+    anchor = anchor_path(prepared)
+    if not anchor.parent.is_dir() and anchor.parent != prepared.data_dir:
+        code = "folder"
+    elif _disk_of(anchor.parent) == _disk_of(prepared.data_dir):
+        code = "same_disk"
+    else:
+        return None
+    from edge.store.explain_words import load_words  # said once, where somebody is to be told
+
+    return load_words(language)[f"anchor.{code}"].format(anchor=anchor, folder=anchor.parent)
+
+
+def _disk_of(path: Path) -> int:
+    """The device a folder is on, or will be on once it is made."""
+    present = next(folder for folder in (path.resolve(), *path.resolve().parents) if folder.exists())
+    return present.stat().st_dev
+
+
 async def _account(
     prepared: Prepared,
-    clock: Clock,
+    machine_clock: Clock,
     stop: asyncio.Event,
     journal: SqliteJournal,
     restored: Restored,
@@ -196,8 +245,10 @@ async def _account(
 ) -> None:
     """The gateway at work."""
     config = prepared.config
+    recorded = _recorded(restored.state, machine_clock.read().boot_id)
+    clock = WitnessedClock(machine_clock, config.cloud is not None and prepared.ring is not None, recorded)
     event_log = JournalEventLog(journal)
-    checkpoints = DailyCheckpoints(journal, restored)
+    checkpoints = DailyCheckpoints(journal, restored, lambda written: _sign(prepared, written, gateway, clock))
     metering = Metering(_meter_facts(prepared))
     site = _site_facts(prepared)
     pricing = _pricing(site)
@@ -226,16 +277,17 @@ async def _account(
         if cloud is not None:
             serving.append(group.create_task(cloud.run()))
         if config.console is not None:
-            door = _Door(desk, tokens)
+            customers = CustomerDesk(clock.read, lambda: gateway.state, gateway.newest_sample, gateway.submit)
+            door = _Door(desk, tokens, customers)
             console = _serve_console(prepared, gateway.snapshots, JournalReader(journal), door, on_ready)
             serving.append(group.create_task(console))
         elif on_ready is not None:
             on_ready(None)
         await stop.wait()
         await _end(working)
+        await checkpoints.written()  # a signed one goes up with the rest
         await actuation.close()
         await _drain(cloud)
-        await checkpoints.written()
         await _end(serving)
 
 
@@ -322,6 +374,32 @@ def _recovery_view(journal: SqliteJournal) -> RecoveryView:
     return RecoveryView(found.reason, found.detail, found.epoch_min)
 
 
+def _read_device_key(config: Config) -> Ed25519PrivateKey | None:
+    if config.cloud is None or config.cloud.device_key is None:
+        return None
+    return load_device_key(config.path(config.cloud.device_key))
+
+
+async def _sign(prepared: Prepared, written: Checkpoint, gateway: Gateway, clock: Clock) -> None:
+    """Sends a stored checkpoint up, signed with the device's key, as a record of the evt stream."""
+    key, (epoch, seq, head) = prepared.device_key, written.position.heads["led"]
+    if key is None or seq == 0:
+        return
+    signed = SignedCheckpoint(
+        v=CONTRACT_VERSION,
+        gw=prepared.config.gateway.id,
+        kid=device_kid(key.public_key()),
+        at=written.at,
+        epoch=epoch,
+        seq=seq,
+        head=head,
+        credits_nano=written.sums.credits_nano,
+        charges_nano=written.sums.charges_nano,
+        balances_nano=written.sums.balances_nano,
+    )
+    await gateway.submit(NoteCondition(clock.read(), CONDITION, "", sign_checkpoint(signed, key).hex()))
+
+
 async def _watch_anchor(journal: SqliteJournal, gateway: Gateway, clock: Clock) -> None:
     """An anchor that cannot be written stops nobody's payment, but somebody must know: one record per change."""
     noted: str | None = None
@@ -368,7 +446,7 @@ def _connect_lines(
     # Demos cap every wait of the product by one setting.
     cap_s = cloud.timer_s_max if cloud is not None and cloud.timer_s_max is not None else REMOTE_CUT_DELAY_S_MAX
     rules = SwitchingRules(pause_s, CLOSING_SPACING_S, min(cap_s, REMOTE_CUT_DELAY_S_MAX), random.random)
-    current_a = partial(_load_current_a, {entry.account_id: entry.meter_id for entry in book.accounts}, metering)
+    current_a = partial(_load_current_a, {entry.account_id: entry.meter_ids for entry in book.accounts}, metering)
     told = (gateway.output_observed, gateway.output_disobeyed)
     holder.append(Actuation(relays, *told, rules, current_a, gateway.cut_delayed))
     return lines, holder[0]
@@ -424,12 +502,22 @@ def _area_watch(book: SiteBook) -> AreaWatch:
         )
         for entry in book.areas
     ]
-    return AreaWatch(areas, {account.meter_id: account.account_id for account in book.accounts})
+    return AreaWatch(areas, _accounts_by_meter(book))
 
 
-def _load_current_a(meters: Mapping[str, str], metering: Metering, account_id: str) -> Decimal | None:
-    """The largest current of a phase at the newest sample of an account's meter, None if it has none."""
-    sample = metering.newest(meters[account_id])
+def _accounts_by_meter(book: SiteBook) -> dict[str, str]:
+    return {meter_id: entry.account_id for entry in book.accounts for meter_id in entry.meter_ids}
+
+
+def _load_current_a(meters: Mapping[str, tuple[str, ...]], metering: Metering, account_id: str) -> Decimal | None:
+    """The largest current of a phase at the newest samples of an account's meters together, None if one has none."""
+    found = [_largest_current_a(metering, meter_id) for meter_id in meters[account_id]]
+    known = [current for current in found if current is not None]
+    return sum(known, Decimal(0)) if len(known) == len(found) else None
+
+
+def _largest_current_a(metering: Metering, meter_id: str) -> Decimal | None:
+    sample = metering.newest(meter_id)
     currents = [value for name, value in (sample.values if sample else {}).items() if name.startswith("current_l")]
     return max(currents, default=None)
 
@@ -451,9 +539,15 @@ def _relay_facts(book: SiteBook, lines: Mapping[str, LineMaster]) -> dict[str, R
 
 def _opener(file: str, section: LineSection) -> PortOpener:
     try:
-        return opener_for(section.address, section.baud, section.format)
+        return opener_for(section.address, section.baud, section.format, direction_of(section))
     except ValueError as error:
         raise ConfigError(f"{file}: line {section.id}: address: {error}") from error
+
+
+def direction_of(section: LineSection) -> Direction:
+    """Who turns the line around, as configured."""
+    before_ms, after_ms = section.rts_delay_before_ms, section.rts_delay_after_ms
+    return Direction(section.direction, section.rts_when_sending, before_ms, after_ms)
 
 
 def _line_settings(section: LineSection) -> LineSettings:
@@ -466,6 +560,7 @@ def _line_settings(section: LineSection) -> LineSettings:
         drain_silence_ms=section.drain_silence_ms,
         poll_interval_ms=section.poll_interval_ms,
         dead_backoff_s_max=section.dead_backoff_s_max,
+        local_echo=section.local_echo,
     )
 
 
@@ -482,6 +577,10 @@ class _Checks:
         refusal = orders.window_refusal(order, clock.at, clock.quality.trusted)
         return order if refusal is None else Refused(refusal.reason, order)
 
+    def signed_by(self, order: Order) -> tuple[str, ...]:
+        second = orders.approved_by(order, self._ring)
+        return (order.kid,) if second is None else (order.kid, second)
+
     def document(self, envelope: bytes) -> Document | Refused:
         document = orders.verify_document(envelope, self._ring, self._gateway_id)
         return Refused(document.reason) if isinstance(document, orders.OrderRefused) else document
@@ -494,8 +593,9 @@ class _Checks:
 class _Door:
     """The CommandDoor of edge.ports for the console."""
 
-    def __init__(self, desk: OrderDesk | None, tokens: TokenDesk) -> None:
+    def __init__(self, desk: OrderDesk | None, tokens: TokenDesk, customers: CustomerDesk) -> None:
         self._desk, self._tokens = desk, tokens
+        self.select_emergency_credit = customers.select_emergency_credit
 
     async def enter_voucher(self, text: str, actor: str) -> DoorAnswer:
         if self._desk is None:
@@ -511,24 +611,36 @@ def _order_desk(prepared: Prepared, gateway: Gateway, clock: Clock) -> OrderDesk
         return None
     return OrderDesk(
         checks=_Checks(prepared.ring, prepared.config.gateway.id),
-        accounts_by_meter={entry.meter_id: entry.account_id for entry in prepared.book.accounts},
+        accounts_by_meter=_accounts_by_meter(prepared.book),
         read_clock=clock.read,
         state=lambda: gateway.state,
         newest_sample=gateway.newest_sample,
         submit=gateway.submit,
+        read_policy=load_policy,
     )
 
 
+def _recorded(state: State, boot_id: str) -> ClockReading | None:
+    """The clock of this boot's newest reading record: a program may start again within a boot."""
+    clocks = [account.recorded_clock for account in state.accounts.values()]
+    of_boot = [clock for clock in clocks if clock is not None and clock.boot_id == boot_id]
+    return max(of_boot, key=lambda clock: clock.elapsed_ms, default=None)
+
+
 def _cloud_link(
-    prepared: Prepared, journal: SqliteJournal, gateway: Gateway, desk: OrderDesk | None, clock: Clock
+    prepared: Prepared, journal: SqliteJournal, gateway: Gateway, desk: OrderDesk | None, clock: WitnessedClock
 ) -> CloudLink | None:
     if desk is None:
         return None
 
+    def on_ack_time(server_at: UnixSeconds) -> None:
+        clock.heard(server_at)
+        gateway.cloud_heard(server_at)
+
     async def on_order(envelope: bytes) -> None:
         await desk.take_order(envelope, "cloud")
 
-    doors = _LinkDoors(on_order, desk.take_document, gateway.cloud_heard)
+    doors = _LinkDoors(on_order, desk.take_document, on_ack_time)
     return _link(prepared, journal, gateway.site.software_version, doors, clock)
 
 
@@ -597,7 +709,7 @@ def _link(prepared: Prepared, journal: Journal, software: str, doors: _LinkDoors
         random_share=random.random,
         settings=settings,
     )
-    roster = tuple(RosterEntry(entry.meter_id, entry.account_id) for entry in prepared.book.accounts)
+    roster = tuple(RosterEntry(*entry) for entry in _accounts_by_meter(prepared.book).items())
 
     def hello_facts() -> HelloFacts:
         reading = clock.read()
@@ -748,10 +860,24 @@ def _check_references(prepared: Prepared) -> None:
         if prepared.models[relay.model].relay is None:
             raise ConfigError(f"{path}: relay {relay.relay_id}: model {relay.model!r} has no relay")
     _check_tariffs(prepared)
+    terms = {key: read_tariff(text).terms for key, text in prepared.documents.items()}
     for account in prepared.book.accounts:
         if account.tariff not in prepared.documents:
             known = ", ".join(sorted(prepared.documents)) or "none"
             raise ConfigError(f"{path}: account {account.account_id}: tariff {account.tariff!r} is none of {known}")
+        _check_demand(prepared, account, terms[account.tariff])
+
+
+def _check_demand(prepared: Prepared, account: AccountEntry, terms: Terms) -> None:
+    """A tariff that goes by power has what it goes by: a figure of the account, or records close enough."""
+    lacking = not_contracted(terms, Contracted(account.contract_w, account.capacity_va))
+    if lacking is not None:
+        path = prepared.config.path(prepared.config.gateway.site_book)
+        raise ConfigError(f"{path}: account {account.account_id}: {lacking}: is missing; {account.tariff} goes by it")
+    slot_minutes, window_min = prepared.config.accounting.slot_minutes, demand_window_s(terms) // 60
+    if window_min and slot_minutes > window_min:
+        where = f"{prepared.config.file}: accounting.slot_minutes"
+        raise ConfigError(f"{where}: found {slot_minutes}, {account.tariff} measures power over {window_min} minutes")
 
 
 def _check_tariffs(prepared: Prepared) -> None:
@@ -798,6 +924,8 @@ def _site_facts(prepared: Prepared) -> SiteFacts:
                 opening_nano=entry.opening_nano,
                 protected=entry.protected,
                 policy=entry.policy,
+                contracted=Contracted(entry.contract_w, entry.capacity_va),
+                other_meters=tuple(_meter_place(meters[meter_id]) for meter_id in entry.other_meter_ids),
             )
             for entry in book.accounts
         ),
@@ -807,15 +935,20 @@ def _site_facts(prepared: Prepared) -> SiteFacts:
     )
 
 
+def _meter_place(meter: MeterEntry) -> MeterPlace:
+    return MeterPlace(meter.meter_id, meter.line_id, meter.device_id, meter.position)
+
+
 def _meter_facts(prepared: Prepared) -> dict[str, MeterFacts]:
     meters = {entry.meter_id: entry for entry in prepared.book.meters}
     return {
-        entry.meter_id: MeterFacts(
+        meter_id: MeterFacts(
             account_id=entry.account_id,
-            meter_id=entry.meter_id,
-            power_w_max=meters[entry.meter_id].power_w_max,
+            meter_id=meter_id,
+            power_w_max=meters[meter_id].power_w_max,
             step_wh=REGISTER_STEP_WH_MAX,
             modulus_wh=None,
         )
         for entry in prepared.book.accounts
+        for meter_id in entry.meter_ids
     }

@@ -86,6 +86,11 @@ def read_body(body: bytes) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
+def posting_of(body: bytes) -> int:
+    """What a ledger record posts, 0 when it posts nothing."""
+    return _integer(read_body(body) or {}, "posting_nano") or 0
+
+
 _BALANCE_SQL: Final = "SELECT gateway, account, money_nano, estimate_nano, register_wh, at, seq FROM account"
 
 

@@ -6,13 +6,19 @@ from collections.abc import Iterator
 import msgspec
 
 from cloud_sync.backend.accounts import Balance, balances, posted, read_body
+from cloud_sync.backend.checkpoints import checkpoint_problems
 from cloud_sync.envelope import split
 from cloud_sync.wire import ZERO_HASH, Order, record_hash
 
 
 def problems(database: sqlite3.Connection) -> list[str]:
     """Every contradiction found, one sentence each; empty when all is well."""
-    return [*_chain_problems(database), *_balance_problems(database), *_payment_problems(database)]
+    return [
+        *_chain_problems(database),
+        *_balance_problems(database),
+        *_payment_problems(database),
+        *checkpoint_problems(database),
+    ]
 
 
 def counts(database: sqlite3.Connection, gateway_id: str | None = None) -> dict[str, int]:

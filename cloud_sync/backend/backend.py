@@ -10,6 +10,7 @@ from typing import Any
 
 from cloud_sync.backend import audit
 from cloud_sync.backend.accounts import Balance, balances
+from cloud_sync.backend.checkpoints import Given, give_proof, pin_device_key, signed_head
 from cloud_sync.backend.commands import CommandDesk, Placed
 from cloud_sync.backend.database import open_database, transaction
 from cloud_sync.backend.ingest import Ingest, Received
@@ -33,6 +34,7 @@ class Backend:
         self.database = open_database(db_path)
         self.desk = CommandDesk(self.database, ring, signers)
         self._ingest = Ingest(self.database, signers[Role.INGEST])
+        self._ingest_signer = signers[Role.INGEST]
         self._relay = CommandRelay(self.database, resend_seconds_max)
 
     @classmethod
@@ -61,6 +63,18 @@ class Backend:
         with transaction(self.database):
             sql = "UPDATE gateway SET epoch = ? WHERE id = ? AND epoch < ?"
             self.database.execute(sql, (epoch, gateway_id, epoch))
+
+    def pin_device_key(self, gateway_id: str, public_key: bytes, at: int) -> str:
+        """From now on this key (32 bytes) signs checkpoints of the gateway. Its key id; ValueError says why not."""
+        return pin_device_key(self.database, gateway_id, public_key, at)
+
+    def head(self, day: int, at: int) -> bytes:
+        """The signed head of a day's tree of checkpoints (cloud_sync.proof.head)."""
+        return signed_head(self.database, self._ingest_signer, day, at)
+
+    def give_proof(self, gateway_id: str, epoch: int, seq: int, at: int, size_before: int = 0) -> Given:
+        """Receipt, proof and head for a ledger record. Raises NotProvable."""
+        return give_proof(self.database, self._ingest_signer, (gateway_id, epoch, seq), at, size_before)
 
     def take(self, messages: Sequence[Received], at: int, now: float) -> list[Publish]:
         """Commits the messages, then says what to answer. Raises sqlite3.Error: then nothing was taken."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 APPLICATION_ID: Final = 0x57474244  # "WGBD"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2  # 1 had no checkpoints; what version 2 added is made at the next opening
 BUSY_SECONDS_MAX: Final = 10.0
 
 
@@ -22,11 +22,11 @@ def open_database(path: Path | str) -> sqlite3.Connection:
         found = database.execute("PRAGMA application_id").fetchone()[0]
         has_tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] > 0
         version = database.execute("PRAGMA user_version").fetchone()[0]
-        if has_tables and (found != APPLICATION_ID or version != SCHEMA_VERSION):
-            raise ValueError(f"{path}: not a backend database of schema {SCHEMA_VERSION}")
+        if has_tables and (found != APPLICATION_ID or not 1 <= version <= SCHEMA_VERSION):
+            raise ValueError(f"{path}: not a backend database of schema 1 to {SCHEMA_VERSION}")
         for setting in ("synchronous=FULL", "journal_mode=WAL", "foreign_keys=ON", "recursive_triggers=ON"):
             database.execute("PRAGMA " + setting)
-        if not has_tables:
+        if version < SCHEMA_VERSION:
             _create(database)
     except BaseException:
         database.close()
@@ -62,6 +62,7 @@ def savepoint(database: sqlite3.Connection) -> Iterator[None]:
 
 
 def _create(database: sqlite3.Connection) -> None:
+    """Makes the tables that are not there yet."""
     script = resources.files("cloud_sync.backend").joinpath("schema.sql").read_text(encoding="utf-8")
     database.executescript(
         f"BEGIN IMMEDIATE; {script}; PRAGMA application_id={APPLICATION_ID};"

@@ -119,3 +119,39 @@ CREATE TABLE IF NOT EXISTS payment (
     cid TEXT NOT NULL UNIQUE REFERENCES command(cid),
     created_at INTEGER NOT NULL
 ) STRICT;
+
+CREATE TABLE IF NOT EXISTS device_key ( -- whose signature makes a checkpoint of this gateway
+    gateway TEXT NOT NULL REFERENCES gateway(id),
+    kid TEXT NOT NULL,
+    public_key BLOB NOT NULL,
+    pinned_at INTEGER NOT NULL,
+    PRIMARY KEY (gateway, kid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS checkpoint ( -- the leaves of each day's tree, in the order of their taking
+    day INTEGER NOT NULL,            -- of received_at, UTC, days since 1970
+    leaf INTEGER NOT NULL,           -- from 0
+    gateway TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,            -- of the ledger record it names
+    envelope BLOB NOT NULL,          -- as the device signed it: the bytes of the leaf
+    received_at INTEGER NOT NULL,
+    PRIMARY KEY (day, leaf),
+    UNIQUE (gateway, epoch, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER IF NOT EXISTS checkpoint_is_never_changed BEFORE UPDATE ON checkpoint
+BEGIN SELECT RAISE(ABORT, 'a checkpoint is never changed'); END;
+
+CREATE TRIGGER IF NOT EXISTS checkpoint_is_never_deleted BEFORE DELETE ON checkpoint
+BEGIN SELECT RAISE(ABORT, 'a checkpoint is never deleted'); END;
+
+CREATE TABLE IF NOT EXISTS tree_head ( -- every head that was given out
+    day INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    envelope BLOB NOT NULL,
+    PRIMARY KEY (day, size)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER IF NOT EXISTS tree_head_is_never_changed BEFORE UPDATE ON tree_head
+BEGIN SELECT RAISE(ABORT, 'a head that was given out is never changed'); END;

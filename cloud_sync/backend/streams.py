@@ -13,6 +13,7 @@ from typing import Final
 
 from cloud_sync.backend.accounts import post_record, read_body
 from cloud_sync.backend.alarms import raise_alarm
+from cloud_sync.backend.checkpoints import take_checkpoint
 from cloud_sync.wire import ZERO_HASH, Batch, Mark, batch_bodies, record_hash
 
 ASIDE_RECORDS_MAX: Final = 1000  # per stream; what comes further ahead is dropped and asked for later
@@ -144,6 +145,8 @@ def _append(database: sqlite3.Connection, key: StreamKey, seq: int, digest: byte
         post_record(database, key.gateway_id, key.epoch, seq, body, at)
     elif key.stream == "res":
         settle_result(database, key.gateway_id, body, at)
+    elif key.stream == "evt":
+        take_checkpoint(database, key.gateway_id, body, at)
 
 
 def _put_aside(database: sqlite3.Connection, key: StreamKey, batch: Batch, bodies: tuple[bytes, ...]) -> None:

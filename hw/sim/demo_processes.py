@@ -37,7 +37,7 @@ class Child:
                 stdout=asyncio.subprocess.PIPE if self._piped else log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C reaches the demo alone, which stops the others in order
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
                 limit=1 << 20,
             )
         return self.process
@@ -71,7 +71,8 @@ def memory_mb(pid: int) -> float:
     return 0.0
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """For a child before it begins: it gets SIGTERM when its parent is gone."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() == 1:
         os._exit(1)

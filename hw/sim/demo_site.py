@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloud_sync.keys import generate_key_directory
+from cloud_sync.keys import Signer, generate_key_directory, save_signer
 from edge.core.policy import Policy
 from edge.core.units import NANO_PER_UNIT, MoneyNano
 from edge.store.site_book import AccountEntry, MeterEntry, RelayEntry, Site, SiteBook, write_site_book
@@ -22,6 +23,7 @@ GATEWAY_ID = "demo-street"
 CLOCK_FILE = "clock.json"
 CLOUD_FILE = "cloud.db"
 KEYS_FOLDER = "keys"
+DEVICE_KEY_FILE = "device.pem"
 CONFIG_FILE = "gateway.toml"
 STREET_FILE = "street.json"
 AGENT_FOLDER = "agent"
@@ -62,6 +64,7 @@ def write_demo(directory: Path, speed: float, console_port: int, broker_port: in
     document = json.loads(tariff.read_text("utf-8"))
     write_site_book(directory / "site.json", _site_book(street, f"{document['id']}@{document['version']}"))
     generate_key_directory(directory / KEYS_FOLDER)
+    save_signer(directory, Signer(DEVICE_KEY_FILE.removesuffix(".pem"), Ed25519PrivateKey.generate()))
     config = directory / CONFIG_FILE
     config.write_text(_config(directory.resolve(), street, console_port, broker_port), "utf-8")
     return DemoFiles(directory, config, directory / STREET_FILE)
@@ -118,6 +121,7 @@ def _config(directory: Path, street: dict[str, Any], console_port: int, broker_p
             {
                 "brokers": [f"mqtt://127.0.0.1:{broker_port}"],
                 "keyring": f"{KEYS_FOLDER}/keyring.json",
+                "device_key": DEVICE_KEY_FILE,
                 "timer_s_max": 1.0,
             },
         ),

@@ -1,0 +1,1 @@
+"""The wire contract as files that another language can be written from."""

@@ -1,0 +1,1 @@
+"""What outsiders can check: Merkle trees over the gateways' checkpoints, signed heads, and their proofs."""
