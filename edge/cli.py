@@ -1,11 +1,12 @@
 """The command line of `wattgate`. Each command loads only what it needs.
 
 Exit status: 0 done, 1 a check found something, 2 bad arguments or a file that cannot be used
-(nothing was started), 70 the agent had to stop by itself.
+(nothing was started), 3 a proof is refused, 70 the agent had to stop by itself.
 """
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 import traceback
@@ -48,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="wattgate", description="Prepaid electricity, kept right on site.")
+    parser = argparse.ArgumentParser(
+        prog="wattgate", description="Prepaid electricity, kept right on site.", formatter_class=_CommandList
+    )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     parser.set_defaults(run=lambda options: _version(parser, options))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -68,8 +71,21 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     demo.add_argument("--broker", choices=("amqtt", "mosquitto"), default="amqtt", help="which broker runs (amqtt)")
     demo.add_argument("--json", action="store_true", help="the last line is one JSON object")
     demo.set_defaults(run=_demo)
+    _add_tools(commands, arguments)
+    return parser
 
-    if arguments[:1] == ["tariff"]:  # its own commands are loaded only when they are meant
+
+class _CommandList(argparse.HelpFormatter):
+    """The list of commands, each on one line: argparse forgets their indent when it measures the longest."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = len("  commission") + 2
+
+
+def _add_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", arguments: Sequence[str]) -> None:
+    """Each tool's own commands are loaded only when they are meant."""
+    if arguments[:1] == ["tariff"]:
         from edge.tariffs.commands import add_tariff_commands
 
         add_tariff_commands(commands)
@@ -99,6 +115,18 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         add_meter_commands(commands)
     else:
         commands.add_parser("meter", help="read a meter, list and check meter models")
+    if arguments[:1] == ["bus"]:
+        from edge.bus_tool.commands import add_bus_commands
+
+        add_bus_commands(commands, VERSION)
+    else:
+        commands.add_parser("bus", help="scan a line, set a meter's address or speed")
+    if arguments[:1] == ["commission"]:
+        from edge.commission.commands import add_commission_commands
+
+        add_commission_commands(commands, VERSION)
+    else:
+        commands.add_parser("commission", help="put a meter into service, check such a record")
     if arguments[:1] and arguments[0] in STORE_COMMANDS:
         from edge.store.commands import add_store_commands
 
@@ -109,7 +137,30 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     from edge.recover import add_recover_command
 
     add_recover_command(commands)
-    return parser
+    _add_cloud_tools(commands, arguments)
+
+
+def _add_cloud_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", arguments: Sequence[str]) -> None:
+    """What serves the cloud's side, and outsiders."""
+    if arguments[:1] == ["order"]:
+        from cloud_sync.backend.order import add_order_command
+        from edge.policies.document import load_policy
+
+        add_order_command(commands, lambda text: load_policy(text, signed_by="check"))
+    else:
+        commands.add_parser("order", help="place a signed order for a gateway")
+    if arguments[:1] == ["proof"]:
+        from cloud_sync.backend.proof_command import add_proof_commands
+
+        add_proof_commands(commands)
+    else:
+        commands.add_parser("proof", help="receipts that anybody can check")
+    if arguments[:1] == ["contract"]:
+        from cloud_sync.contract.commands import add_contract_commands
+
+        add_contract_commands(commands)
+    else:
+        commands.add_parser("contract", help="export the wire contract for other languages")
 
 
 def _positive(text: str) -> float:
@@ -137,8 +188,9 @@ def _version(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
 
 
 def _run(options: argparse.Namespace) -> int:
-    from edge.bootstrap import prepare
+    from edge.bootstrap import anchor_advice, prepare, warnings_of
     from edge.config import ConfigError, read_config
+    from edge.meter_tool.show import language_of
     from edge.store.journal import JournalError
     from native.kernel import StaleKernel
 
@@ -149,12 +201,14 @@ def _run(options: argparse.Namespace) -> int:
     except (ConfigError, StaleKernel) as error:
         print(f"wattgate: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    for warning in warnings_of(config):
+        print(f"wattgate: {warning.text(language_of(os.environ))}", file=sys.stderr)
     if options.check:
         print(f"{options.config}: good")
         return 0
     from edge.bootstrap import run_gateway
 
-    printer = _EventPrinter(as_json=options.json)
+    printer = _EventPrinter(anchor_advice(prepared, language_of(os.environ)), as_json=options.json)
     try:
         asyncio.run(_until_signalled(lambda stop: run_gateway(prepared, clock, stop, printer.events, printer.ready)))
     except (JournalError, OSError) as error:
@@ -204,7 +258,8 @@ async def _until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, N
 class _EventPrinter:
     """Events worth seeing, for people or for a program."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, advice: str | None, *, as_json: bool) -> None:
+        self._advice = advice
         self._as_json = as_json
 
     def ready(self, address: str | None) -> None:
@@ -214,6 +269,8 @@ class _EventPrinter:
             print(msgspec.json.encode({"type": "Ready", "console": address}).decode(), flush=True)
         else:
             print(f"wattgate runs{', console at ' + address if address else ''}", flush=True)
+        if self._advice is not None:
+            print(f"wattgate: {self._advice}", file=sys.stderr, flush=True)
 
     def events(self, events: "Sequence[Event]") -> None:
         from edge.store.codec import encode_event

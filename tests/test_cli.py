@@ -1,5 +1,6 @@
 """The command line: each command explains itself with an example, and its exit status says what became of it."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -24,6 +25,16 @@ tariffs = ["tariff.json"]
 id = "line-1"
 address = "tcp://127.0.0.1:1"
 """
+
+
+CAPACITY = {"name": "kva", "kind": "capacity", "unit": "kVA", "prices": ["23"]}
+CONTRACT = {"name": "kw", "kind": "contract", "unit": "kW", "prices": ["38"]}
+MEASURED = {"name": "peak", "kind": "measured", "unit": "kW", "prices": ["40"], "window_min": 15, "slip_min": 15}
+
+
+def with_terms(**terms: Any) -> str:
+    """The street's tariff with more terms."""
+    return json.dumps({**json.loads(TARIFF.read_text("utf-8")), **terms})
 
 
 @pytest.fixture
@@ -106,6 +117,13 @@ def test_good_files_are_checked_and_nothing_is_started(said: Any, config: Path) 
         ("gateway.toml", CONFIG.replace('["tariff.json"]', "[]"), "tariff 'demo-street@1' is none of none"),
         ("site.json", None, "site.json: there is no site book"),
         ("site.json", "{}", "site.json: table site has 0 rows"),
+        ("tariff.json", with_terms(demand=[CAPACITY]), "account A01: capacity_va: is missing; demo-street@1 goes"),
+        ("tariff.json", with_terms(demand=[CONTRACT]), "account A01: contract_w: is missing; demo-street@1 goes"),
+        (
+            "tariff.json",
+            with_terms(power_factor={"standard": "0.90", "base": ["energy"]}),
+            "a power-factor adjustment (no meter model here has reactive_import_total and reactive_export_total)",
+        ),
         ("tariff.json", None, "tariff.json"),
         ("tariff.json", "{}", "tariff.json"),
         ("tariff.json", "[" * 100_000, "tariff.json"),
@@ -125,6 +143,15 @@ def test_bad_file_is_status_2_with_one_sentence_and_nothing_is_started(
     assert sentence in complaint
     assert complaint.count("\n") == 1
     assert not (config.parent / "data").exists()
+
+
+def test_power_is_not_measured_by_records_further_apart_than_its_window(said: Any, config: Path) -> None:
+    (config.parent / "tariff.json").write_text(with_terms(demand=[MEASURED]), "utf-8")
+    assert said("run", "--config", str(config), "--check")[0] == 0
+    config.write_text(CONFIG + "\n[accounting]\nslot_minutes = 30\n", "utf-8")
+    status, _, complaint = said("run", "--config", str(config), "--check")
+    assert status == 2
+    assert "accounting.slot_minutes: found 30, demo-street@1 measures power over 15 minutes" in complaint
 
 
 def test_agent_that_cannot_use_its_journal_is_status_70(said: Any, config: Path) -> None:

@@ -51,6 +51,8 @@ _SAME_ANSWER_MANY: Final = 20
 # Two registers, holding or input: every device that speaks Modbus answers at least that it refuses. The second kind is
 # asked of factory addresses and of doubtful ones only, since silence is what costs the time.
 _PLACES: Final = ((3, 0, 2), (4, 0, 2))
+# What some servers answer for an id that is not there; on a wire of our own it is a device that says so.
+_FAILURE: Final = "exception_4"
 _NOBODY: Final = Recognition((), None, {}, {}, {})
 
 
@@ -76,6 +78,7 @@ class _Work:
     evidence: LineEvidence
     asked: set[tuple[Link, int]] = field(default_factory=set)
     there: dict[tuple[Link, int], Request] = field(default_factory=dict)  # who answers, and to what
+    answered: set[tuple[Link, int]] = field(default_factory=set)  # of these: who was understood
     doubtful: dict[tuple[Link, int], None] = field(default_factory=dict)  # something came that cannot be believed
     latencies_ms: dict[Link, list[float]] = field(default_factory=dict)
     unusable: dict[Link, LinkUnusable] = field(default_factory=dict)
@@ -147,9 +150,10 @@ def answer_s_of(models: Sequence[MeterModel]) -> float:
 
 
 def examine(framing: Framing, link: Link, device_id: int, request: Request, models: Sequence[MeterModel],
-            repeats: int = REPEATS) -> Talk[tuple[Recognition, Health]]:  # fmt: skip
-    """Who a device is, and how well it answers. The line is open with careful times."""
-    recognition = yield from recognise(framing, device_id, models)
+            repeats: int = REPEATS, *, answered: bool = False) -> Talk[tuple[Recognition, Health]]:  # fmt: skip
+    """Who a device is, and how well it answers. The line is open with careful times. `answered`: `request` was."""
+    heard = request.function_code if answered else None
+    recognition = yield from recognise(framing, device_id, models, heard)
     by_id = {model.id: model for model in models}
     fitting = [by_id[model_id] for model_id in recognition.models]
     gap_s = max([_TAIL_GAP_S, *(model.link.min_gap_ms / 1000 for model in fitting)])
@@ -209,7 +213,7 @@ def _knock(work: _Work, link: Link, device_id: int, places: Sequence[tuple[int, 
         request = work.order.framing.read(device_id, *place)
         exchange = yield from ask(request)
         _book(work, link, exchange)
-        if exchange.answered:
+        if exchange.answered and not (exchange.reason == _FAILURE and not link.is_ours):
             work.there[link, device_id] = request
             return
         if exchange.garbled:
@@ -223,6 +227,8 @@ def _knock(work: _Work, link: Link, device_id: int, places: Sequence[tuple[int, 
 def _book(work: _Work, link: Link, exchange: Exchange) -> None:
     work.questions += 1
     work.evidence.book(link, exchange)
+    if exchange.answered:
+        work.answered.add((link, exchange.request.device_id))
     if exchange.answered and exchange.latency_ms is not None:
         work.latencies_ms.setdefault(link, []).append(exchange.latency_ms)
 
@@ -282,7 +288,8 @@ def _merged(answered: Sequence[Found]) -> list[Found]:
 def _examined(work: _Work, link: Link, device_id: int, request: Request) -> Talk[tuple[Recognition, Health]]:
     """`examine`, with every exchange counted."""
     order = work.order
-    talk = examine(order.framing, link, device_id, request, order.models, order.repeats)
+    answered = (link, device_id) in work.answered
+    talk = examine(order.framing, link, device_id, request, order.models, order.repeats, answered=answered)
     came: Exchange | bytes | None = None
     while True:
         try:

@@ -32,11 +32,12 @@ EXPECTED, OTHER, PLAUSIBLE, IMPLAUSIBLE, ABSENT = "expected", "other", "plausibl
 class DeviceReader:
     """The registers of one device, each place asked for once."""
 
-    def __init__(self, framing: Framing, device_id: int) -> None:
+    def __init__(self, framing: Framing, device_id: int, heard: int | None = None) -> None:
+        """`heard`: a function code that the device has answered before."""
         self._framing, self._device_id = framing, device_id
         self._known: dict[tuple[int, int, int], tuple[int, ...] | str] = {}
         self._silent_places: dict[int, int] = {}
-        self._heard: set[int] = set()
+        self._heard: set[int] = set() if heard is None else {heard}
         self._busy = self._unbelieved = 0
 
     def words(self, function_code: int, address: int, count: int, gap_s: float) -> Talk[tuple[int, ...] | str]:
@@ -53,6 +54,7 @@ class DeviceReader:
         if self._busy >= _BUSY_MAX or (self._unbelieved >= _UNBELIEVED_MAX and not self._heard):
             return "line_busy" if self._busy else "timeout"
         request = self._framing.read(self._device_id, function_code, address, count)
+        refuses_in_silence = self._silent_places.get(function_code, 0) >= _SILENT_PLACES_MAX
         for _ in range(_TRIES_MAX):
             exchange = yield from ask(request, gap_s)
             if exchange.reason is None:
@@ -63,6 +65,8 @@ class DeviceReader:
                 break
             self._busy += exchange.reason == "line_busy"
             self._unbelieved += 1
+            if exchange.reason == "timeout" and refuses_in_silence:
+                break  # a device that says nothing where it has nothing
         if exchange.reason == "timeout":
             self._silent_places[function_code] = self._silent_places.get(function_code, 0) + 1
         assert exchange.reason is not None
@@ -82,9 +86,11 @@ class _Candidate:
     absent: int = 0  # points it should have and the device has not
 
 
-def recognise(framing: Framing, device_id: int, models: Sequence[MeterModel]) -> Talk[Recognition]:
+def recognise(
+    framing: Framing, device_id: int, models: Sequence[MeterModel], heard: int | None = None
+) -> Talk[Recognition]:
     """Which of `models` the device is, and how sure that is."""
-    reader = DeviceReader(framing, device_id)
+    reader = DeviceReader(framing, device_id, heard)
     candidates: list[_Candidate] = []
     for model in models:
         candidate = yield from _examined(reader, model)

@@ -19,10 +19,15 @@ NOBODY_BEHIND: Final = ("exception_10", "exception_11")
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How characters are sent: a baud rate and 8N1 and the like."""
+    """How characters are sent: a baud rate and 8N1 and the like; no format where a server keeps both to itself."""
 
     baud: int
     format: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the settings are those of a port of our own."""
+        return bool(self.format)
 
 
 @dataclass(frozen=True, slots=True)

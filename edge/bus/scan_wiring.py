@@ -201,7 +201,8 @@ def shared_address(
     if double or len(words) > 1:
         confidence = "certain"
     elif 100 * garbled >= _ERROR_PERCENT_OF_SHARED * asked and garbled >= _ERRORS_MIN and not tails(health, framing):
-        confidence = "possible" if quiet and not rest else None
+        mostly_garbled = 2 * sum(row.garbled for row in health.short) > len(health.short)
+        confidence = "possible" if quiet and not rest and mostly_garbled else None
         others_are_clean = bool(rest) and 100 * rest_failed <= _ERROR_PERCENT_OF_OTHERS * len(rest)
         if others_are_clean or spread_ms > _SPREAD_MS:
             confidence = "probable"
