@@ -167,10 +167,15 @@ def add_kernel_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     fuzz.add_argument("--seconds", type=int, default=60, metavar="N", help="how long (60)")
     bench = add(
-        "bench", run_bench, "compare the kernel, or the line master, with others", "python3 build.py bench bus --quick"
+        "bench",
+        run_bench,
+        "compare the kernel, the line master or the whole agent with others",
+        "python3 build.py bench bus --quick",
     )
-    bench.add_argument("what", choices=["tariff", "bus"], help="what to measure")
-    bench.add_argument("--quick", action="store_true", help="few rounds: a first look, in half a minute")
+    bench.add_argument("what", choices=["tariff", "bus", "agent"], help="what to measure")
+    bench.add_argument(
+        "--quick", action="store_true", help="few rounds: a first look, in half a minute (agent: in six)"
+    )
     bench.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -229,20 +234,24 @@ def run_fuzz(options: argparse.Namespace) -> int:
 BENCH_PEERS = {
     "tariff": ("nrel-pysam==7.1.1.post1", "numpy==2.4.6", "ratebook==0.1.0"),  # the last needs Python 3.12
     "bus": ("minimalmodbus==2.1.1",),  # pymodbus is a dependency already; libmodbus comes from Debian
+    "agent": (),  # thingsboard-gateway pins another pymodbus and gets an environment of its own; collectd is Debian's
 }
 LIBMODBUS_PACKAGE = "libmodbus5"
+THINGSBOARD_PACKAGES = ("thingsboard-gateway==3.8.5", "pymodbus==3.9.2")
+COLLECTD_PACKAGE = "collectd-core"
 
 
 def run_bench(options: argparse.Namespace) -> int:
-    """`build.py bench tariff|bus`: in an environment of its own, with the peers it compares with."""
+    """`build.py bench tariff|bus|agent`: in an environment of its own, with the peers it compares with."""
     environment = Environment(ROOT / ".venv-bench", newest_python())
-    environment.prepare(())
+    environment.prepare(("console",) if options.what == "agent" else ())
     for peer in BENCH_PEERS[options.what]:
         try:
             run_step(f"Installing {peer}", environment.pip(peer), environment.log(peer.partition("=")[0]))
         except StepFailed as failed:
             say(f"{failed}\n{peer} is not compared.")
-    prepared = {"tariff": prepare_tariff_bench, "bus": prepare_bus_bench}[options.what](environment)
+    prepare = {"tariff": prepare_tariff_bench, "bus": prepare_bus_bench, "agent": prepare_agent_bench}[options.what]
+    prepared = prepare(environment)
     flags = [flag for flag in ("--quick", "--json") if flag in options.given]
     command = [str(environment.program("python")), *prepared, *flags]
     return subprocess.run(command, cwd=ROOT, env=clean_environment(os.environ), check=False).returncode
@@ -271,21 +280,60 @@ def prepare_bus_bench(environment: Environment) -> list[str]:
 
 def find_libmodbus(environment: Environment) -> Path | None:
     """libmodbus.so.5: the system's, or unpacked from Debian's package beside the environment, installed nowhere."""
-    folder = environment.folder / "libmodbus"
-    places = [folder, Path("/usr/lib"), Path("/usr/local/lib")]
+    places = [environment.folder / "libmodbus", Path("/usr/lib"), Path("/usr/local/lib")]
     if found := first_file(places, "libmodbus.so.5"):
         return found
-    folder.mkdir(exist_ok=True)
-    package = LIBMODBUS_PACKAGE
+    folder = unpacked(environment, "libmodbus", LIBMODBUS_PACKAGE)
+    return first_file([folder], "libmodbus.so.5") if folder else None
+
+
+def prepare_agent_bench(environment: Environment) -> list[str]:
+    """Compiles the meters, installs the gateways compared with. Returns what Python is given to run."""
+    program = environment.folder / "meters"
+    source = str(ROOT / "hw/sim/bench_agent/meters.c")
+    run_step(
+        "Compiling the meters", ["gcc", "-std=gnu11", "-O2", source, "-o", str(program)], environment.log("meters")
+    )
+    thingsboard = install_thingsboard(environment)
+    collectd = unpacked(environment, "collectd", COLLECTD_PACKAGE, LIBMODBUS_PACKAGE)
+    peers = {"--thingsboard": thingsboard, "--collectd": collectd}
+    found = [part for option, place in peers.items() if place is not None for part in (option, str(place))]
+    return ["-m", "hw.sim.bench_agent", "--meters", str(program), *found]
+
+
+def install_thingsboard(environment: Environment) -> Path | None:
+    """The Python that thingsboard-gateway is installed in, beside the environment; None if it cannot be."""
+    folder = environment.folder / "thingsboard"
+    python, done = folder / "bin" / "python", folder / "installed"
+    if done.exists():
+        return python
     try:
-        run_step(
-            f"Fetching {package}",
-            ["sh", "-c", f'cd "$0" && apt-get download {package} && dpkg-deb -x {package}_*.deb .', str(folder)],
-            environment.log("libmodbus"),
-        )
+        making = [str(environment.program("python")), "-m", "venv", "--clear", str(folder)]
+        run_step("Making an environment for thingsboard-gateway", making, environment.log("thingsboard-venv"))
+        installing = [str(python), "-m", "pip", "install", "--disable-pip-version-check", *THINGSBOARD_PACKAGES]
+        run_step("Installing thingsboard-gateway", installing, environment.log("thingsboard"))
     except StepFailed as failed:
-        say(f"{failed}\nlibmodbus is not compared.")
-    return first_file([folder], "libmodbus.so.5")
+        say(f"{failed}\nthingsboard-gateway is not compared.")
+        return None
+    done.touch()
+    return python
+
+
+def unpacked(environment: Environment, name: str, *packages: str) -> Path | None:
+    """Debian packages, fetched and unpacked in a folder of the environment, installed nowhere; None if that fails."""
+    folder = environment.folder / name
+    done = folder / "unpacked"
+    if done.exists():
+        return folder
+    folder.mkdir(exist_ok=True)
+    script = 'cd "$0" && apt-get download "$@" && for file in *.deb; do dpkg-deb -x "$file" .; done'
+    try:
+        run_step(f"Fetching {name}", ["sh", "-ec", script, str(folder), *packages], environment.log(name))
+    except StepFailed as failed:
+        say(f"{failed}\n{name} is not compared.")
+        return None
+    done.touch()
+    return folder
 
 
 def first_file(folders: Sequence[Path], name: str) -> Path | None:

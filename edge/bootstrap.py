@@ -596,6 +596,7 @@ class _Door:
     def __init__(self, desk: OrderDesk | None, tokens: TokenDesk, customers: CustomerDesk) -> None:
         self._desk, self._tokens = desk, tokens
         self.select_emergency_credit = customers.select_emergency_credit
+        self.press_key, self.confirm_notice = customers.press_key, customers.confirm_notice
 
     async def enter_voucher(self, text: str, actor: str) -> DoorAnswer:
         if self._desk is None:

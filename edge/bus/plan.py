@@ -6,8 +6,9 @@ hole costs two characters. So holes are read across when that is cheaper, and re
 once a device answers exception 2 or 3 there (05 and 06, busy, are not holes).
 """
 
-from collections.abc import Sequence
-from dataclasses import field
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
+from functools import lru_cache
 from typing import Final
 
 from edge.core.lean import dataclass
@@ -16,6 +17,9 @@ _COILS_PER_READ_MAX: Final = 2_000  # Modbus V1.1b3, 6.1
 _ADDRESSES: Final = 0x1_0000
 _OVERHEAD_BYTES: Final = 8 + 5  # request, and what an answer carries besides data
 _BACKOFF_FIRST_S: Final = 1.0
+# The one answering time a maker calls typical is 40 ms (Carlo Gavazzi EM111); others document 50, or at most 500.
+TURNAROUND_S: Final = 0.040
+_SILENT_SHARE_MAX: Final = 1 / 12
 _READ_BITS_MAX_FUNCTION: Final = 2
 EXCEPTIONS_OF_A_HOLE: Final = ("exception_2", "exception_3")
 
@@ -54,10 +58,15 @@ class ReadCost:
 
     request_s: float  # a request more, with its answer's overhead, turnaround and silence
     register_s: float  # a register more
+    gap_s: float = 0.0  # the silence before the request, which is part of its price
 
     @classmethod
-    def of_line(cls, byte_s: float, gap_s: float, turnaround_s: float = 0.020) -> "ReadCost":
-        return cls(_OVERHEAD_BYTES * byte_s + turnaround_s + 2 * gap_s, 2 * byte_s)
+    def of_line(cls, byte_s: float, gap_s: float, turnaround_s: float = TURNAROUND_S) -> "ReadCost":
+        return cls(_OVERHEAD_BYTES * byte_s + turnaround_s + 2 * gap_s, 2 * byte_s, gap_s)
+
+    def before(self, gap_s: float) -> "ReadCost":
+        """The same for a device that wants this silence before each request."""
+        return replace(self, request_s=self.request_s + max(0.0, gap_s - self.gap_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,43 +114,51 @@ class BlockMap:
         return tuple(blocks)
 
     def _cheapest(self, function_code: int, items: list[ReadItem]) -> list[ReadBlock]:
-        """Cheapest cut of the sorted items into blocks: best[n] pays for the first n items, cuts[n] begins the last."""
-        best, cuts = [0.0], [0]
-        ends = [item.end for item in items]
-        for end in range(1, len(items) + 1):
-            choices = []
-            for start in range(end):
-                span = self._span(function_code, items[start].address, max(ends[start:end]), end - start)
-                if span is not None:
-                    price = best[start] + (self._cost.request_s + self._cost.register_s * span[1])
-                    choices.append((price, start))
-            price, cut = min(choices)
-            best.append(price)
-            cuts.append(cut)
-        blocks: list[ReadBlock] = []
-        end = len(items)
-        while end:
-            wanted = items[cuts[end] : end]
-            span = self._span(function_code, wanted[0].address, max(ends[cuts[end] : end]), len(wanted))
-            assert span is not None
-            blocks.append(ReadBlock(function_code, *span, tuple(wanted)))
-            end = cuts[end]
-        return blocks[::-1]
-
-    def _span(self, function_code: int, address: int, end: int, items: int) -> tuple[int, int] | None:
-        """Address and count of one request over all these items, or None where limits or borders forbid it.
-
-        One item alone always goes.
-        """
+        """The sorted items in the blocks that cost least."""
+        registers = tuple((item.address, item.end) for item in items)
+        borders = frozenset(at for code, at in self._borders if code == function_code)
         bits = function_code <= _READ_BITS_MAX_FUNCTION
-        if self._limits.even_register_reads_only and not bits:
-            address, end = address - address % 2, end + end % 2
-        count_max = _COILS_PER_READ_MAX if bits else self._limits.max_read_registers
-        if items > 1:
-            crossed = any(code == function_code and address < at < end for code, at in self._borders)
-            if crossed or end - address > count_max:
-                return None
-        return address, end - address
+        return [
+            ReadBlock(function_code, address, count, tuple(items[start:end]))
+            for start, end, address, count in _cut(registers, bits, self._limits, self._cost, borders)
+        ]
+
+
+@lru_cache(maxsize=64)
+def _cut(
+    registers: tuple[tuple[int, int], ...], bits: bool, limits: ReadLimits, cost: ReadCost, borders: frozenset[int]
+) -> tuple[tuple[int, int, int, int], ...]:
+    """Cheapest cut of (address, end) in order: first item, behind the last one, address and count of each request.
+
+    best[n] pays for the first n items. Remembered, because a line has many meters of one model.
+    """
+    best: list[tuple[float, tuple[tuple[int, int, int, int], ...]]] = [(0.0, ())]
+    for end in range(1, len(registers) + 1):
+        choices = []
+        for start in range(end):
+            span = _span(registers[start:end], bits, limits, borders)
+            if span is not None:
+                price, cut = best[start]
+                choices.append((price + (cost.request_s + cost.register_s * span[1]), (*cut, (start, end, *span))))
+        best.append(min(choices, key=lambda choice: choice[0]))
+    return best[-1][1]
+
+
+def _span(
+    registers: tuple[tuple[int, int], ...], bits: bool, limits: ReadLimits, borders: frozenset[int]
+) -> tuple[int, int] | None:
+    """Address and count of one request over all these, or None where limits or borders forbid it.
+
+    One item alone always goes.
+    """
+    address, end = registers[0][0], max(end for _, end in registers)
+    if limits.even_register_reads_only and not bits:
+        address, end = address - address % 2, end + end % 2
+    count_max = _COILS_PER_READ_MAX if bits else limits.max_read_registers
+    crossed = any(address < border < end for border in borders)
+    if len(registers) > 1 and (crossed or end - address > count_max):
+        return None
+    return address, end - address
 
 
 def _split_address(block: ReadBlock) -> int | None:
@@ -179,6 +196,8 @@ class Turn:
     def __init__(self) -> None:
         self.due_at = 0.0
         self.silent_visits = 0
+        self.tried_at = 0.0
+        self.has_answered = False
 
     @property
     def silent(self) -> bool:
@@ -186,7 +205,12 @@ class Turn:
 
 
 class Rounds:
-    """Who is next on the line. A round takes every due device once, in the order given."""
+    """Who is next on the line. A round takes every due device once, in the order given.
+
+    On a line that is never idle the silent ones together get a twelfth of the time, so that the others do not wait for
+    them: what their visits took is a debt that time pays back, and while it stands none of them is tried. Two get their
+    turn all the same: one that has answered before and missed once, and one left alone for `dead_backoff_s_max`.
+    """
 
     def __init__(self, device_ids: Sequence[int], poll_interval_s: float, dead_backoff_s_max: float) -> None:
         self._poll_interval_s = poll_interval_s
@@ -195,6 +219,7 @@ class Rounds:
         self._waiting: list[int] = []
         self._started_at: float | None = None
         self._next_round_at = 0.0
+        self._debt_s, self._paid_until = 0.0, 0.0
         self.cycle_s: float | None = None
 
     def next_device(self, now: float) -> int | None:
@@ -204,7 +229,11 @@ class Rounds:
             if now < self._next_round_at:
                 return None
             self._start_round(now)
-        return self._waiting.pop(0) if self._waiting else None
+            if not self._waiting:
+                return None
+        device_id = self._waiting.pop(0)
+        self._turns[device_id].tried_at = now
+        return device_id
 
     def due_at(self) -> float:
         """When `next_device` will have something, at the latest known."""
@@ -213,12 +242,14 @@ class Rounds:
     def answered(self, device_id: int) -> None:
         """The device is alive: it keeps its place in every round from now on."""
         turn = self._turns[device_id]
-        turn.silent_visits, turn.due_at = 0, 0.0
+        turn.silent_visits, turn.due_at, turn.has_answered = 0, 0.0, True
 
     def did_not_answer(self, device_id: int, now: float) -> None:
         """One try was lost: first miss, next round; then twice as long each time, up to the limit."""
         turn = self._turns[device_id]
         turn.silent_visits += 1
+        self._pay(now)
+        self._debt_s += now - turn.tried_at
         doublings = min(turn.silent_visits - 1, 32)
         wait_s = min(max(self._poll_interval_s, _BACKOFF_FIRST_S) * 2.0**doublings, self._backoff_s_max)
         turn.due_at = 0.0 if turn.silent_visits == 1 else now + wait_s
@@ -229,8 +260,28 @@ class Rounds:
     def _start_round(self, now: float) -> None:
         self._started_at = now
         grid_at = self._next_round_at + self._poll_interval_s
-        self._next_round_at = grid_at if grid_at > now else now + self._poll_interval_s
-        self._waiting = [device_id for device_id, turn in self._turns.items() if turn.due_at <= now]
+        is_late = grid_at <= now
+        self._next_round_at = now + self._poll_interval_s if is_late else grid_at
+        due = {device_id: turn for device_id, turn in self._turns.items() if turn.due_at <= now}
+        if is_late and len({turn.silent for turn in due.values()}) == 2:  # some would wait for others
+            self._pay(now)
+            due = self._affordable(due, now)
+        self._waiting = list(due)
+
+    def _affordable(self, due: Mapping[int, Turn], now: float) -> dict[int, Turn]:
+        """The living, those whose turn cannot wait, and the silent one that waited longest if no debt stands."""
+
+        def must(turn: Turn) -> bool:
+            missed_once = turn.has_answered and turn.silent_visits == 1
+            return not turn.silent or missed_once or now - turn.tried_at >= self._backoff_s_max
+
+        silent = [device_id for device_id, turn in due.items() if not must(turn)]
+        chosen = min(silent, key=lambda device_id: due[device_id].tried_at) if silent and self._debt_s == 0 else None
+        return {device_id: turn for device_id, turn in due.items() if must(turn) or device_id == chosen}
+
+    def _pay(self, now: float) -> None:
+        self._debt_s = max(0.0, self._debt_s - _SILENT_SHARE_MAX * (now - self._paid_until))
+        self._paid_until = now
 
     def _end_round(self, now: float) -> None:
         if self._started_at is not None:

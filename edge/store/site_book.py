@@ -210,7 +210,8 @@ def read_site_book(path: Path) -> SiteBook:
     """The whole site book. SiteBookError names file, table, row and what is allowed."""
     if not path.exists():
         raise SiteBookError(f"{path}: there is no site book")
-    with TinyDB(path, storage=CachingMiddleware(AtomicStorage)) as book:  # the file is read once, not at each query
+    read_once: Any = CachingMiddleware  # and not at each query; it comes without types
+    with TinyDB(path, storage=read_once(AtomicStorage)) as book:
         unknown = sorted(book.tables() - set(_TABLES))
         if unknown:
             raise SiteBookError(f"{path}: table {unknown[0]!r} is unknown; allowed: {', '.join(_TABLES)}")
