@@ -31,7 +31,7 @@ from edge.meter_tool.show import (
 )
 from edge.meters.model import MeterModel, ModelError, load_model, model_files, read_model_file
 from edge.ports import PortOpener
-from hw.socket_port import opener_for
+from hw.socket_port import Direction, in_language, line_warnings, opener_for
 
 EXIT_POINT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -47,6 +47,7 @@ READ_EXAMPLE = """example:
   wattgate meter read --line /dev/ttyUSB0 --baud 9600 --format 8N1 --device-id 1 --model eastron_sdm630
   wattgate meter read --line tcp://10.0.0.5:502 --device-id 3 --model abb_b23 --points energy_import_total,frequency
   wattgate meter read --line rtu+tcp://10.0.0.6:4001 --device-id 7 --model chint_dtsu666 --json
+  wattgate meter read --line /dev/ttyAMA0 --direction kernel --model eastron_sdm120
 """
 WATCH_EXAMPLE = """example:
   wattgate meter watch --line /dev/ttyUSB0 --device-id 1 --model eastron_sdm120 --points power_total --every 2
@@ -123,6 +124,10 @@ def _add_line_options(parser: argparse.ArgumentParser) -> None:
     add("--line", required=True, metavar="LINE", help="/dev/ttyUSB0, tcp://host:port or rtu+tcp://host:port")
     add("--baud", type=_whole(300, 1_000_000), metavar="B", help="baud rate (the model's from the factory)")
     add("--format", choices=_FORMATS, metavar="8N1", help=f"{', '.join(_FORMATS)} (the model's)")
+    add("--local-echo", action="store_true", help="the adapter hears itself: each answer stands behind the request")
+    add("--direction", choices=("adapter", "kernel", "rts"), default="adapter",
+        help="who turns an RS-485 line around (adapter)")  # fmt: skip
+    add("--rts-when-sending", choices=("high", "low"), default="high", help="for --direction kernel and rts (high)")
     add("--device-id", type=_whole(1, 247), metavar="N", help="device id, 1 to 247 (the model's)")
     add("--model", required=True, metavar="ID", help="see `wattgate meter models`")
     add("--points", type=_names, metavar="NAME,...", help="what to read (all points of the model)")
@@ -227,7 +232,7 @@ async def _read_again_and_again(job: _Job, options: argparse.Namespace, every_s:
     try:
         await opened.wait()
         if serving.done() and (problem := serving.exception()) is not None:
-            raise _cannot_open(problem)
+            raise _cannot_open(problem, _language(options))
         while True:
             reading = await reader.read()
             if not reader.is_open:
@@ -237,7 +242,8 @@ async def _read_again_and_again(job: _Job, options: argparse.Namespace, every_s:
             done += 1
             if reader.lost is not None and (reading.failed or done != count):
                 address = job.settings.address
-                sys.stderr.write(f"wattgate: {say(_language(options), 'lost', line=address, reason=reader.lost)}\n")
+                reason = in_language(reader.lost, _language(options))
+                sys.stderr.write(f"wattgate: {say(_language(options), 'lost', line=address, reason=reason)}\n")
                 return EXIT_POINT_FAILED
             if done == count:
                 return status
@@ -248,9 +254,11 @@ async def _read_again_and_again(job: _Job, options: argparse.Namespace, every_s:
         await asyncio.gather(serving, return_exceptions=True)
 
 
-def _cannot_open(problem: BaseException) -> BaseException:
+def _cannot_open(problem: BaseException, language: str) -> BaseException:
     """A line that cannot be opened is bad input; anything else is a bug and keeps its trace."""
-    return CommandError(problem.strerror or str(problem)) if isinstance(problem, OSError) else problem
+    if not isinstance(problem, OSError):
+        return problem
+    return CommandError(in_language(problem.strerror or str(problem), language))
 
 
 def _say_reading(job: _Job, options: argparse.Namespace, reading: MeterReading) -> None:
@@ -265,11 +273,14 @@ def _job(options: argparse.Namespace) -> _Job:
     link = model.link
     baud, format = options.baud or link.default_baud, options.format or link.default_format
     timeout_ms = options.timeout_ms or max(_TIMEOUT_MS, 1.1 * (link.max_response_ms or 0))
-    settings = LineSettings("meter", options.line, baud, format, timeout_ms)
+    settings = LineSettings("meter", options.line, baud, format, timeout_ms, local_echo=options.local_echo)
+    direction = Direction(options.direction, options.rts_when_sending)
     try:
-        opener = opener_for(options.line, baud, format)
+        opener = opener_for(options.line, baud, format, direction)
     except ValueError as problem:
         raise CommandError(str(problem)) from problem
+    for warning in line_warnings(options.line, format, direction):
+        sys.stderr.write(f"wattgate: {warning.text(_language(options))}\n")
     return _Job(
         model=model,
         device_id=options.device_id or link.default_device_id,

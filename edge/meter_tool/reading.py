@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from edge.bus.frame import Framing, Request
 from edge.bus.plan import EXCEPTIONS_OF_A_HOLE, BlockMap, ReadBlock, ReadCost, ReadItem, ReadLimits
+from edge.bus.records import ABSENT
 from edge.bus.talker import Talker
 from edge.bus.transaction import Ask, Outcome, Timing
 from edge.meters.model import MeterModel, Point, ValueRefused
@@ -127,7 +128,7 @@ class MeterReader:
                 self._split(block_map, block, outcome.reason)
                 return
             self._reading.failed.update({item.name: outcome.reason for item in block.items})
-        self._silent_blocks = self._silent_blocks + 1 if outcome.reason == "timeout" else 0
+        self._silent_blocks = self._silent_blocks + 1 if outcome.reason in ABSENT else 0
         self._next()
 
     def _request(self, block: ReadBlock) -> Request:
