@@ -5,6 +5,7 @@ after a restart everything pending is due anyway. `now` is monotonic seconds.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -16,13 +17,17 @@ from cloud_sync.wire import topic_of
 
 RESEND_SECONDS_FIRST: Final = 5.0
 RESEND_SECONDS_MAX: Final = 600.0
-PER_GATEWAY_MAX: Final = 32  # of one round; the rest goes in the next
+PER_GATEWAY_MAX: Final = 32  # sent lately and without a result; a gateway drops what its queue (64) cannot take
 
 
 @dataclass(frozen=True, slots=True)
 class _Schedule:
     due_at: float
     pause_seconds: float
+
+    def is_under_way(self, now: float) -> bool:
+        """Whether it was sent so lately that its result may still come."""
+        return now < self.due_at - self.pause_seconds + RESEND_SECONDS_FIRST
 
 
 class CommandRelay:
@@ -37,14 +42,14 @@ class CommandRelay:
         """Messages to send now; `hellos` are gateways that have just come back."""
         back = set(hellos)
         chosen: list[PendingCommand] = []
-        per_gateway: dict[str, int] = {}
         schedules: dict[str, _Schedule] = {}
-        for command in pending_commands(self._database):
+        pending = list(pending_commands(self._database))
+        under_way = self._under_way(pending, now, back)
+        for command in pending:
             schedule = self._schedules.get(command.cid)
             is_due = schedule is None or now >= schedule.due_at or command.gateway_id in back
-            count = per_gateway.get(command.gateway_id, 0)
-            if is_due and count < PER_GATEWAY_MAX:
-                per_gateway[command.gateway_id] = count + 1
+            if is_due and under_way[command.gateway_id] < PER_GATEWAY_MAX:
+                under_way[command.gateway_id] += 1
                 chosen.append(command)
                 schedule = self._next(schedule, now, command.gateway_id in back)
             if schedule is not None:
@@ -53,6 +58,15 @@ class CommandRelay:
         if chosen:
             self._count(chosen)
         return [message for command in chosen for message in _messages(command)]
+
+    def _under_way(self, pending: list[PendingCommand], now: float, back: set[str]) -> Counter[str]:
+        """How many commands each gateway may be working on. One that has just come back has lost them all."""
+        found: Counter[str] = Counter()
+        for command in pending:
+            schedule = self._schedules.get(command.cid)
+            if schedule is not None and command.gateway_id not in back:
+                found[command.gateway_id] += schedule.is_under_way(now)
+        return found
 
     def _next(self, schedule: _Schedule | None, now: float, came_back: bool) -> _Schedule:
         pause = RESEND_SECONDS_FIRST if schedule is None or came_back else schedule.pause_seconds * 2
