@@ -129,6 +129,13 @@ class Actuation:
         supply = self._by_account.get(account_id)
         return None if supply is None else supply.observed
 
+    def settled(self, account_id: str, connected: bool) -> bool:
+        """Whether the supply is wanted so, was read back so, and took no attempt: `want` would only report it again."""
+        supply = self._by_account.get(account_id)
+        if supply is None:
+            return True
+        return supply.wanted is connected and supply.observed is connected and not supply.attempts
+
     async def want(self, account_id: str, connected: bool, remote: bool = False) -> None:
         """The accounting wants this supply so. Repeated every round; does nothing while it is so.
 

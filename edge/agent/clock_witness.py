@@ -25,11 +25,19 @@ class WitnessedClock:
         self._stepped = recorded is not None and recorded.doubted
         self._heard_at: UnixSeconds | None = None
         self._heard_elapsed_ms = 0
+        self._said: tuple[ClockReading, ClockReading] | None = None  # the last reading, and what was made of it
 
     def read(self) -> ClockReading:
         """The clock's reading, with the quality and the doubt that the witnesses leave it."""
         reading = self._clock.read()
+        if self._said is not None and self._said[0] is reading:
+            return self._said[1]
         self._watch(reading)
+        said = self._witnessed(reading)
+        self._said = (reading, said)
+        return said
+
+    def _witnessed(self, reading: ClockReading) -> ClockReading:
         behind_s = self._behind_s(reading)
         doubted = self._stepped if not self._has_backend else behind_s is None or abs(behind_s) > AGREES_WITHIN_S
         if reading.quality.trusted and behind_s is not None and behind_s > AGREES_WITHIN_S:
@@ -40,6 +48,7 @@ class WitnessedClock:
         """A signed acknowledgement came, with the backend's time. An older one, or one again, says nothing new."""
         if self._heard_at is None or server_at > self._heard_at:
             self._heard_at, self._heard_elapsed_ms = server_at, self._clock.read().elapsed_ms
+            self._said = None
 
     def _watch(self, reading: ClockReading) -> None:
         last, self._last = self._last, reading

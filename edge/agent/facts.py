@@ -35,12 +35,6 @@ class AccountFacts:
     contracted: Contracted = field(default_factory=Contracted)
     other_meters: tuple[MeterPlace, ...] = ()  # a landlord's: their energy is paid from this account too
 
-    @property
-    def places(self) -> tuple[tuple[str, int], ...]:
-        """(line, device id) of all its meters."""
-        others = ((place.line_id, place.device_id) for place in self.other_meters)
-        return ((self.line_id, self.device_id), *others)
-
 
 @dataclass(frozen=True, slots=True)
 class SiteFacts:

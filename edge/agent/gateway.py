@@ -70,6 +70,8 @@ class Gateway:
         self._silent: set[str] = set()
         self._cloud_connected = False
         self._cloud_heard: ClockReading | None = None
+        self._server_at: UnixSeconds | None = None
+        self._server_clock: ClockReading | None = None
         self._facts = {facts.account_id: facts for facts in site.accounts}
 
     def connect(self, lines: Mapping[str, LineMaster], actuation: Actuation, cloud: CloudLink | None) -> None:
@@ -134,7 +136,8 @@ class Gateway:
             self._slot = -1  # recorded at once: what follows is not measured by the wall from before the step
         slot = clock.at // self.site.slot_s
         record = bool(samples) and slot != self._slot
-        stepped = await self.submit(cmd.TakeRound(clock, samples, record, self._cloud_silent_s(clock)))
+        heard = (self._cloud_silent_s(clock), self._server_now(clock))
+        stepped = await self.submit(cmd.TakeRound(clock, samples, record, *heard))
         if record:
             self._slot = slot
         if step_s:
@@ -170,9 +173,10 @@ class Gateway:
         """A relay did not do what it was told, for good."""
         await self.submit(cmd.NoteCondition(self._clock.read(), "relay_disobeys", account_id, reason))
 
-    def cloud_heard(self, _at: UnixSeconds) -> None:
-        """The backend acknowledged something."""
+    def cloud_heard(self, at: UnixSeconds) -> None:
+        """The backend acknowledged something, and says what time it is."""
         self._cloud_heard = self._clock.read()
+        self._server_at, self._server_clock = max(at, self._server_now(self._cloud_heard) or at), self._cloud_heard
 
     def _tell(self, events: Sequence[Event]) -> None:
         if self._cloud is not None:
@@ -191,7 +195,7 @@ class Gateway:
                 await self.submit(cmd.NoteCondition(clock, "tariff_refused", "", detail))
             await self.submit(cmd.AcceptTariff(clock, key, document))
         for facts in self.site.accounts:
-            terms = (facts.policy, facts.protected, facts.contracted)
+            terms = (facts.policy, facts.protected, facts.contracted, 1 + len(facts.other_meters))
             await self.submit(cmd.ChangeTerms(clock, facts.account_id, *terms))
 
     async def _open_accounts(self, clock: ClockReading) -> None:
@@ -206,9 +210,17 @@ class Gateway:
         for effect in effects:
             match effect:
                 case SetOutputState(account_id):
-                    await self._want(account_id)
+                    if not self._as_wanted(account_id):
+                        await self._want(account_id)
                 case DeliverNotice(account_id, number):
                     await self._deliver(account_id, number)
+
+    def _as_wanted(self, account_id: str) -> bool:
+        """Whether nothing is to be done for a supply: it is read back as it must be, and the books say so."""
+        account = self.state.accounts[account_id]
+        connected = account.control_state is ControlState.CONNECTED
+        known = account.output_connected is connected
+        return known and (self._actuation is None or self._actuation.settled(account_id, connected))
 
     async def _want(self, account_id: str) -> None:
         """What the newest state wants: since the effects were told a payment may have come in."""
@@ -228,8 +240,10 @@ class Gateway:
         """Meters that fell silent or came back, and the link to the cloud: one record per change."""
         devices = {line_id: line.view().devices for line_id, line in self._lines.items()}
         for facts in self.site.accounts:
-            found = [devices[line_id].get(device_id) for line_id, device_id in facts.places]
-            device = next((one for one in found if one is not None and one.silent), found[0])
+            device = devices[facts.line_id].get(facts.device_id)
+            if facts.other_meters and (device is None or not device.silent):
+                others = [devices[place.line_id].get(place.device_id) for place in facts.other_meters]
+                device = next((one for one in others if one is not None and one.silent), device)
             silent = device is not None and device.silent
             if silent is not (facts.account_id in self._silent):
                 self._silent ^= {facts.account_id}
@@ -254,6 +268,12 @@ class Gateway:
         last, self._looked_at = self._looked_at, clock
         step_s = 0 if last is None else stepped_seconds(last, clock)
         return step_s if abs(step_s) > CLOCK_STEP_S_MAX else 0
+
+    def _server_now(self, clock: ClockReading) -> UnixSeconds | None:
+        """The backend's time as this boot has carried it on: that much has passed. None before any was heard."""
+        if self._server_at is None or self._server_clock is None:
+            return None
+        return UnixSeconds(self._server_at + (clock.elapsed_ms - self._server_clock.elapsed_ms) // 1000)
 
     def _cloud_silent_s(self, clock: ClockReading) -> int | None:
         if self._cloud is None:
@@ -294,4 +314,5 @@ def _opening(facts: AccountFacts, clock: ClockReading, register: Register) -> cm
         opening_nano=facts.opening_nano,
         protected=facts.protected,
         contracted=facts.contracted,
+        meters=1 + len(facts.other_meters),
     )

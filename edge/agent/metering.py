@@ -37,7 +37,7 @@ class _Newest:
     before: Register | None = None
 
 
-_sample = quickly(Sample)
+_sample, _made_register, _newest = quickly(Sample), quickly(Register), quickly(_Newest)
 
 
 class Metering:
@@ -58,7 +58,7 @@ class Metering:
         """Keeps a sample as the newest of its meter; the one it replaces becomes the one before."""
         last = self._newest.get(sample.meter_id)
         before = None if last is None else _register(last.sample)
-        self._newest[sample.meter_id] = _Newest(sample, before)
+        self._newest[sample.meter_id] = _newest(sample, before)
 
     def newest(self, meter_id: str) -> MeterSample | None:
         """The newest sample of a meter since the start."""
@@ -106,7 +106,7 @@ class Metering:
 
 
 def _register(sample: MeterSample) -> Register:
-    return Register(sample.clock.at, sample.register_wh)
+    return _made_register(sample.clock.at, sample.register_wh)
 
 
 def _sample_of(facts: MeterFacts, entry: _Newest, power_over_s: int = 0) -> Sample:

@@ -46,8 +46,8 @@ def read_tariff(document: str) -> Tariff:
 def not_charged_on_site(tariff: Tariff) -> str | None:
     """What this tariff has that a live account here does not charge, or None: a price is never half kept.
 
-    Standing charges post daily, a minimum bill with the issue, surcharges are part of the prices. A
-    late charge is only ever due on issued bills, so it does not stand in the way.
+    Standing charges post daily, a minimum bill and what bills paid late cost with the issue, surcharges are
+    part of the prices.
     """
     terms = tariff.terms
     parts = {

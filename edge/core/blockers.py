@@ -74,7 +74,7 @@ def _policy_not_valid(account: Account, facts: CutFacts) -> Evidence | None:
     named: Evidence = {"policy": f"{policy.policy_id}@{policy.version}"}
     if not policy.signed_by:
         return named
-    passed_at = max(facts.clock.at, account.recorded.at)  # a clock set back revives no policy
+    passed_at = max(facts.clock.at, account.passed_at)  # a clock set back revives no policy
     if policy.valid_until is not None and passed_at >= policy.valid_until:
         return {**named, "valid_until": policy.valid_until}
     return None

@@ -16,6 +16,7 @@ from edge.core.credit_terms import CreditUnit
 from edge.core.daily_charges import Days, daily_events, days_since
 from edge.core.emergency import emergency_used
 from edge.core.issue_cycle import ends_billing_month, is_issued_after
+from edge.core.late_charge import newly_open
 from edge.core.ledger import apply
 from edge.core.month_lines import demand_lines, demand_window_s, month_first_day
 from edge.core.purchased import repriced
@@ -116,7 +117,7 @@ def issue_now(state: State, account_id: str, rating: Rating, *, last: bool = Fal
         _post_demand(crossing, at)
         account = crossing.account
     # An untrusted clock charges energy where time stands.
-    if account.month_nano or account.charged or at > account.issue.at:
+    if account.month_nano or account.late_nano or account.charged or at > account.issue.at:
         _issue_bill(crossing, at)
         _record_emergency(crossing, at)
     return crossing.events
@@ -179,6 +180,10 @@ def _issue_bill(crossing: _Crossing, at: UnixSeconds) -> None:
 
     The bill's total holds the standing charges of its period, which were posted by the day.
     """
+    late_nano = crossing.account.late_nano
+    if late_nano:
+        balance = MoneyNano(crossing.account.money_nano - late_nano)
+        crossing.emit(ev.LateChargePosted(at, crossing.account_id, MoneyNano(-late_nano), balance))
     account, minor_nano = crossing.account, crossing.rating.minor_nano
     amount, standing, bought = account.estimate_nano, account.standing_nano, account.bought.posted_nano
     before = amount + standing + bought + account.month_nano
@@ -186,6 +191,8 @@ def _issue_bill(crossing: _Crossing, at: UnixSeconds) -> None:
     total = before + minimum
     bill_minor = round_half_away(total, minor_nano)
     rounding = MoneyNano(total - bill_minor * minor_nano)
+    money_after = account.money_nano - amount - minimum + rounding
+    open_nano, due_day = _left_open(crossing, at, bill_minor * minor_nano - late_nano, money_after + late_nano)
     crossing.emit(
         ev.BillIssued(
             at=at,
@@ -205,6 +212,8 @@ def _issue_bill(crossing: _Crossing, at: UnixSeconds) -> None:
             minimum_nano=minimum,
             bought_nano=bought,
             month_nano=account.month_nano,
+            open_nano=open_nano,
+            due_day=due_day,
         )
     )
     if minimum:
@@ -213,6 +222,16 @@ def _issue_bill(crossing: _Crossing, at: UnixSeconds) -> None:
     if rounding:
         balance = MoneyNano(crossing.account.money_nano + rounding)
         crossing.emit(ev.RoundingPosted(at, account.account_id, rounding, balance))
+
+
+def _left_open(crossing: _Crossing, at: UnixSeconds, bill_nano: int, money_nano: int) -> tuple[MoneyNano, int]:
+    """(what of a bill the money does not cover, the last day to pay it in time). Late charges bear none themselves."""
+    account, zone = crossing.account, crossing.rating.zone
+    terms, policy = crossing.rating.terms.get(account.tariff), account.policy
+    if terms is None or terms.late_charge is None or policy.credit.unit is not CreditUnit.MONEY:
+        return MoneyNano(0), 0
+    open_nano = newly_open(account.open_bills, bill_nano, -policy.overdraft_nano - money_nano)
+    return open_nano, local_day(zone, at) + policy.payment_due_days if open_nano else 0
 
 
 def _missing_to_minimum(crossing: _Crossing, charged_nano: int, at: UnixSeconds) -> MoneyNano:

@@ -52,6 +52,7 @@ class OpenAccount:
     opening_nano: MoneyNano = MoneyNano(0)
     protected: bool = False
     contracted: Contracted = field(default_factory=Contracted)
+    meters: int = 1  # it pays for: a landlord's register is their sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class ChangeTerms:
     policy: Policy
     protected: bool
     contracted: Contracted = field(default_factory=Contracted)
+    meters: int = 1  # it pays for: a landlord's register is their sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +101,14 @@ class TakeRound:
     """The newest samples of all meters, and what is needed to judge cuts by.
 
     `record` asks for a reading record (once a slot). `cloud_silent_s` is how long the cloud
-    has not been heard, None if it never was configured.
+    has not been heard, None if it never was configured; `server_at` its time, carried on since.
     """
 
     received: ClockReading
     samples: tuple[Sample, ...]
     record: bool = False
     cloud_silent_s: int | None = None
+    server_at: UnixSeconds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,7 @@ class ConfirmNotice:
     """A notice was handed over: receipt with its proof (RULES.md 6).
 
     `document_hash` names the document that was handed over; under formal notices it must be the notice's own.
+    `raised_at` names the very notice: a receipt of an earlier episode proves nothing about this one.
     """
 
     received: ClockReading
@@ -149,13 +153,17 @@ class ConfirmNotice:
     number: int
     proof: str
     document_hash: str = ""
+    raised_at: UnixSeconds | None = None  # None: whichever of that number stands
+    cid: str | None = None
+    actor: str = ""  # who saw it handed over on site
 
 
 @dataclass(frozen=True, slots=True)
 class SwitchSupply:
     """An operator's order or a key press: one trigger of the disconnect control.
 
-    A remote one carries `cid`, supply version and end of validity (CONTRACT.md).
+    A remote one carries `cid`, supply version and end of validity (CONTRACT.md). `arm` makes a remote reconnection
+    end at ready for reconnection, whatever the mode could do: somebody on site presses the key.
     """
 
     received: ClockReading
@@ -165,6 +173,8 @@ class SwitchSupply:
     cid: str | None = None
     supply_version: int | None = None
     expires_at: UnixSeconds | None = None
+    arm: bool = False
+    actor: str = ""  # who pressed the key
 
 
 @dataclass(frozen=True, slots=True)

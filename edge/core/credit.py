@@ -14,24 +14,29 @@ from edge.core.calendar import ZoneOffsets, local_day
 from edge.core.commands import ApplyPayment, ReversePayment
 from edge.core.credit_terms import CreditUnit
 from edge.core.emergency import emergency_used, is_given_back
+from edge.core.late_charge import settle
 from edge.core.lean import dataclass
 from edge.core.purchased import PurchaseBlocks, given_back, lines_kept, purchase
+from edge.core.terms import LateCharge
 from edge.core.units import ClockReading, MoneyNano, UnixSeconds, WattHours
 
 SIGNATURES_MIN = 2  # of a correction
+_MOVES = (ev.PaymentAllocated, ev.EnergyBought)
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
     """When and on what balance money comes in: the clock, the zone, and the live balance just before.
 
-    `blocks`: those of a tariff that counts what is bought.
+    `blocks`: those of a tariff that counts what is bought. `late`: what its late charge is, and the nano of a
+    minor unit.
     """
 
     clock: ClockReading
     zone: ZoneOffsets
     live_nano: MoneyNano
     blocks: PurchaseBlocks | None = None
+    late: tuple[LateCharge | None, int] = (None, 1)
 
 
 def payment_refusal(state: State, command: ApplyPayment, zone: ZoneOffsets) -> str | None:
@@ -106,9 +111,25 @@ def payment_events(state: State, command: ApplyPayment, moment: Moment) -> list[
     paid_at = min(command.paid_at, command.received.at)
     day = purchase_day(state, account, command.received, moment.zone)
     found.extend(allocation_events(account, command.payment_id, command.amount_nano, (paid_at, day), moment))
+    # What raises the money settles bills; what went to debts does not.
+    raised_nano = command.amount_nano + sum(event.posting_nano for event in found[1:] if isinstance(event, _MOVES))
+    found.extend(_settled(account, command, raised_nano, paid_at, moment))
     if command.cid is not None:
         found.append(ev.OrderApplied(at, command.cid, "credit", command.account_id))
     return found
+
+
+def _settled(
+    account: Account, command: ApplyPayment, raised_nano: int, paid_at: int, moment: Moment
+) -> list[ev.BillsSettled]:
+    """Which open bills a payment settles, on its day; no later one than a clock can vouch for."""
+    if not account.open_bills:
+        return []
+    known_at = moment.clock.at if moment.clock.quality.trusted and not moment.clock.doubted else account.recorded.at
+    paid_day = _day_of(moment.zone, min(paid_at, known_at))
+    below_nano = -account.policy.overdraft_nano - account.money_nano
+    parts = settle(account.open_bills, raised_nano, max(0, below_nano), paid_day, moment.late)
+    return [ev.BillsSettled(moment.clock.at, account.account_id, command.payment_id, paid_day, parts)] if parts else []
 
 
 def allocation_events(

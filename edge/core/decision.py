@@ -9,6 +9,7 @@ from edge.core.account import Account, Register
 from edge.core.blockers import CutFacts, cut_blockers
 from edge.core.charge import Figures, figures_of
 from edge.core.disconnect_control import ControlState, Trigger
+from edge.core.frozen import quickly
 from edge.core.intake import record_basis
 from edge.core.notice_document import document_hash, notice_document
 from edge.core.notices import (
@@ -26,11 +27,13 @@ from edge.core.switching import LOAD_LIMIT, NO_CREDIT, reconnect_if_clear, switc
 from edge.core.turn import Occasion, Turn
 from edge.core.units import ClockReading, WattHours, least_seconds
 
+_balances = quickly(Balances)
+
 
 def decide(turn: Turn, account_id: str, occasion: Occasion) -> None:
     """Notices, cut and restore of one account by the figures of this turn. At most one step of 7+0+3."""
     account = turn.state.accounts[account_id]
-    _expire_risk_level(turn, account, occasion.clock)
+    _end_policy(turn, account, occasion)
     account = turn.state.accounts[account_id]
     _watch_open_supply(turn, account, occasion)
     if account.hold is None:
@@ -86,7 +89,7 @@ def _follow_notices(turn: Turn, account: Account, occasion: Occasion) -> None:
     account = turn.state.accounts[account.account_id]
     if waits_for_evaluation(account):
         return
-    balances = Balances(figures.live_nano, figures.reserve_nano, threshold)
+    balances = _balances(figures.live_nano, figures.reserve_nano, threshold)
     due = due_step(account, balances, occasion.clock, turn.rating.zone)
     if due in _NOTICE_NUMBERS:
         record_basis(turn, account, occasion.clock)
@@ -163,19 +166,31 @@ def judge_again(turn: Turn, account_id: str, register: Register | None, clock: C
     decide(turn, account_id, Occasion(clock, register, None, may_cut=False))
 
 
-def _expire_risk_level(turn: Turn, account: Account, clock: ClockReading) -> None:
-    """A risk level that is over falls back to the normal policy, never to a harsher one."""
-    ended = account.risk_until is not None and clock.quality.trusted and clock.at >= account.risk_until
-    if ended and account.risk_level:
+def _end_policy(turn: Turn, account: Account, occasion: Occasion) -> None:
+    """What is over is over for good, by the wall or by the backend's time, whichever is later.
+
+    A risk level falls back to the normal policy, never to a harsher one. Under a policy that is over nobody is cut.
+    """
+    until, level_until = account.policy.valid_until, account.risk_until
+    if until is None and level_until is None:
+        return
+    clock, passed_at = occasion.clock, account.passed_at
+    known_at = max(clock.at if clock.quality.trusted else passed_at, occasion.server_at or passed_at, passed_at)
+    if account.risk_level and level_until is not None and known_at >= level_until:
         turn.emit(ev.RiskLevelExpired(clock.at, account.account_id, account.risk_level))
+    if until is not None and passed_at < until <= known_at:
+        policy = f"{account.policy.policy_id}@{account.policy.version}"
+        turn.emit(ev.PolicyEnded(clock.at, account.account_id, policy, until, known_at))
 
 
-def deliver(turn: Turn, account_id: str, number: int, proof: str, document: str, clock: ClockReading) -> None:
+def deliver(
+    turn: Turn, account_id: str, number: int, proof: str, document: str, clock: ClockReading, actor: str = ""
+) -> None:
     """Emits the receipt of a notice; that of notice 2 starts the grace."""
     episode = turn.state.accounts[account_id].episode
     assert episode is not None
     elapsed_s = 0 if number == 2 else grace_elapsed(episode, clock)
-    turn.emit(ev.NoticeDelivered(clock.at, account_id, number, proof, clock, elapsed_s, document))
+    turn.emit(ev.NoticeDelivered(clock.at, account_id, number, proof, clock, elapsed_s, document, actor))
 
 
 _NOTICE_NUMBERS = {Step.NOTICE_1: 1, Step.NOTICE_2: 2, Step.NOTICE_3: 3}

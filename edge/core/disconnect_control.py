@@ -67,12 +67,13 @@ def transition(
     local_reason_stands: bool,
     keep_supply: bool,
     protected: bool,
+    arm: bool = False,
 ) -> ControlState | Refusal:
     """The next control state, or why there is none. First failing check wins, in this order:
-    a missing row, protection, keep supply, the guard on reconnects.
+    a missing row, protection, keep supply, the guard on reconnects. `arm` leaves out rows that close at once.
     """
     for letter, target in TRANSITIONS.get((state, trigger), ()):
-        if letter not in MODES[control_mode]:
+        if letter not in MODES[control_mode] or (arm and target is ControlState.CONNECTED):
             continue
         if target is not ControlState.CONNECTED and state is ControlState.CONNECTED:
             if protected:

@@ -6,6 +6,7 @@ only a receipt ends a notice.
 
 from edge.core.account import State
 from edge.core.disconnect_control import ControlState
+from edge.core.frozen import quickly
 from edge.core.lean import dataclass
 
 
@@ -26,13 +27,14 @@ class DeliverNotice:
 
 
 Effect = SetOutputState | DeliverNotice
+_set_output = quickly(SetOutputState)
 
 
 def effects_of(state: State) -> tuple[Effect, ...]:
     """Everything that must be true while this state stands."""
     effects: list[Effect] = []
     for account_id, account in state.accounts.items():
-        effects.append(SetOutputState(account_id, account.control_state is ControlState.CONNECTED))
+        effects.append(_set_output(account_id, account.control_state is ControlState.CONNECTED))
         if account.episode is not None:
             for notice in account.episode.notices:
                 if notice.receipt is None:

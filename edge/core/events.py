@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from edge.core.demand import Contracted, DemandLine
 from edge.core.instalment import Instalment
+from edge.core.late_charge import SettledPart
 from edge.core.lean import dataclass
 from edge.core.policy import Policy
 from edge.core.rating import RatedLine
@@ -36,6 +37,7 @@ class AccountOpened:
     balance_nano: MoneyNano
     contracted: Contracted = field(default_factory=Contracted)
     demand_window_s: int = 0  # power is measured over such windows; 0: it is not
+    meters: int = 1  # it pays for: a landlord's register is their sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class TermsChanged:
     policy: Policy
     protected: bool
     contracted: Contracted = field(default_factory=Contracted)
+    meters: int = 1  # it pays for: a landlord's register is their sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,18 @@ class PolicySet:
     risk_level: str
     risk_policy: Policy | None
     risk_until: UnixSeconds | None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyEnded:
+    """The policy in force is known to be over: from here on no clock brings it back. Nobody is cut under it."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    policy: str  # id@version
+    valid_until: UnixSeconds
+    known_at: UnixSeconds  # an instant that has passed, by a trusted wall or by the backend's time
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +183,9 @@ class BillIssued:
     standing_nano: MoneyNano = MoneyNano(0)  # of the period, posted by the day; part of `bill_minor`
     minimum_nano: MoneyNano = MoneyNano(0)  # to the minimum bill, the line that follows; part of `bill_minor`
     bought_nano: MoneyNano = MoneyNano(0)  # for blocks of purchases, posted with each; part of `bill_minor`
-    month_nano: MoneyNano = MoneyNano(0)  # demand charges, posted before; part of `bill_minor`
+    month_nano: MoneyNano = MoneyNano(0)  # demand and late charges, posted before; part of `bill_minor`
+    open_nano: MoneyNano = MoneyNano(0)  # not covered, where the tariff has a late charge
+    due_day: int = 0  # local day up to which that is paid in time
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +228,7 @@ class NoticeDelivered:
     receipt: ClockReading
     grace_elapsed_s: int
     document_hash: str = ""
+    actor: str = ""  # who saw it handed over on site
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +278,7 @@ class DisconnectControlChanged:
     live_balance_nano: MoneyNano | None
     register_wh: WattHours | None
     clock: ClockReading | None = None
+    actor: str = ""  # who pressed the key
 
 
 @dataclass(frozen=True, slots=True)
@@ -628,6 +647,29 @@ class DemandChargePosted:
 
 
 @dataclass(frozen=True, slots=True)
+class BillsSettled:
+    """What a payment settled of issued bills, the oldest first. No money moves: late days wait for the next bill."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    payment_id: str
+    paid_day: int  # local day of the payment, as far as it is known
+    parts: tuple[SettledPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LateChargePosted:
+    """What the late parts in `BillsSettled` since the issue before cost; part of the bill after it."""
+
+    stream: ClassVar[str] = "led"
+    at: UnixSeconds
+    account: str
+    posting_nano: MoneyNano
+    balance_nano: MoneyNano
+
+
+@dataclass(frozen=True, slots=True)
 class EmergencyCreditSelected:
     """The customer may draw on the emergency credit from here on."""
 
@@ -814,6 +856,8 @@ MoneyEvent = (
     | DailyChargePosted
     | MinimumBillPosted
     | DemandChargePosted
+    | BillsSettled
+    | LateChargePosted
     | EmergencyCreditSelected
     | EmergencyCreditDrawn
     | EmergencyCreditGivenBack
@@ -859,6 +903,7 @@ Event = (
     | SupplyHoldChanged
     | PolicyAccepted
     | PolicySet
+    | PolicyEnded
     | RiskLevelExpired
     | MeterExchanged
     | DecoderCommissioned

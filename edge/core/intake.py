@@ -12,6 +12,7 @@ from edge.core import events as ev
 from edge.core.account import Account, Register
 from edge.core.boundary import cross_boundaries
 from edge.core.charge import figures_of
+from edge.core.frozen import quickly
 from edge.core.reading import DeltaKind, RegisterDelta, delta, plausible_energy
 from edge.core.turn import Turn
 from edge.core.units import SECONDS_PER_DAY, ClockReading, UnixSeconds, WattHours, believed_seconds
@@ -20,6 +21,8 @@ from edge.core.units import SECONDS_PER_DAY, ClockReading, UnixSeconds, WattHour
 # until time is known again, and then charged whole.
 ELAPSED_UNKNOWN_S = SECONDS_PER_DAY
 READ_BACK_S = 60  # between the last of the load and the read-back of an open relay
+
+_register = quickly(Register)
 
 
 def accept_sample(turn: Turn, sample: cmd.Sample, clock: ClockReading) -> Register | None:
@@ -40,7 +43,7 @@ def accept_sample(turn: Turn, sample: cmd.Sample, clock: ClockReading) -> Regist
     if account.hold is not None:
         recovered = ("register_recovered", recorded.at, recorded.register_wh, 0)
         turn.emit(ev.HoldCleared(clock.at, account.account_id, *recovered))
-    register = Register(UnixSeconds(at), WattHours(recorded.register_wh + found.energy_wh))
+    register = _register(UnixSeconds(at), WattHours(recorded.register_wh + found.energy_wh))
     before = None if found.kind is DeltaKind.ROLLOVER else sample.before
     turn.emit_all(cross_boundaries(turn.state, sample.account_id, before, register, turn.rating))
     return register

@@ -4,7 +4,8 @@ The standard library writes and compiles six methods for each frozen class, half
 starts: with hundreds of them that was half of the agent's start and a tenth of its memory. Here equality, hash, text
 and refusals are shared functions, and `__init__`, which has to be compiled, is made when the first object is. What
 comes out is a dataclass like any other: `fields`, `replace`, `match` and msgspec take it; type checkers see the
-standard one. `from edge.core.lean import dataclass`; only `frozen=True, slots=True`. Source: Python's dataclasses.py.
+standard one. `from edge.core.lean import dataclass`; only `frozen=True`, and `slots=True` but for a class whose many
+fields are copied in one piece (edge.core.account.changed). Source: Python's dataclasses.py.
 """
 
 import dataclasses
@@ -21,8 +22,7 @@ else:
     def dataclass(*, frozen: bool, slots: bool, kw_only: bool = False) -> Callable[[type], type]:
         """The decorator, as `dataclasses.dataclass(frozen=True, slots=True)`."""
         assert frozen
-        assert slots
-        bare = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)
+        bare = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)
         return lambda described: _frozen(bare(described))
 
 

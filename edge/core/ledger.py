@@ -26,6 +26,7 @@ from edge.core.credit_terms import IssueCycle
 from edge.core.demand import DemandMeter, measured, unmeasured
 from edge.core.disconnect_control import ControlState
 from edge.core.frozen import quickly
+from edge.core.late_charge import OpenBill, with_bill
 from edge.core.money_ledger import (
     ACCOUNT_CHANGES,
     counted_on,
@@ -69,6 +70,7 @@ def _account_opened(state: State, event: ev.AccountOpened) -> State:
         protected=event.protected,
         opened_at=event.register_at,
         contracted=event.contracted,
+        meters=event.meters,
         demand=_demand_meter(None, event.demand_window_s),
     )
     return _with(state, account)
@@ -76,7 +78,8 @@ def _account_opened(state: State, event: ev.AccountOpened) -> State:
 
 def _terms_changed(state: State, event: ev.TermsChanged) -> State:
     account = state.accounts[event.account]
-    return _with(state, replace(account, policy=event.policy, protected=event.protected, contracted=event.contracted))
+    account = replace(account, policy=event.policy, protected=event.protected)
+    return _with(state, replace(account, contracted=event.contracted, meters=event.meters))
 
 
 def _demand_meter(meter: DemandMeter | None, window_s: int) -> DemandMeter | None:
@@ -188,6 +191,7 @@ def _bill_issued(state: State, event: ev.BillIssued) -> State:
         mean_days=event.days,
         standing_nano=MoneyNano(0),
         month_nano=MoneyNano(0),
+        open_bills=_open_bills(state.accounts[event.account], event),
         bought=replace(state.accounts[event.account].bought, posted_nano=MoneyNano(0)),
     )
     before = state.accounts[event.account]
@@ -195,6 +199,11 @@ def _bill_issued(state: State, event: ev.BillIssued) -> State:
         # Two payments in an hour say nothing about a mean day.
         account = replace(account, mean_energy_wh=before.mean_energy_wh, mean_days=before.mean_days)
     return _with(state, account)
+
+
+def _open_bills(account: Account, event: ev.BillIssued) -> tuple[OpenBill, ...]:
+    bill = OpenBill(event.open_nano, event.due_day)
+    return with_bill(account.open_bills, bill) if event.open_nano else account.open_bills
 
 
 def _notice_raised(state: State, event: ev.NoticeRaised) -> State:
@@ -292,6 +301,11 @@ def _policy_set(state: State, event: ev.PolicySet) -> State:
         risk_until=event.risk_until,
     )
     return _with(state, account)
+
+
+def _policy_ended(state: State, event: ev.PolicyEnded) -> State:
+    account = state.accounts[event.account]
+    return _with(state, replace(account, known_at=max(account.known_at, event.known_at)))
 
 
 def _risk_level_expired(state: State, event: ev.RiskLevelExpired) -> State:
@@ -436,6 +450,7 @@ _APPLY: Mapping[type, Callable[[State, Any], State]] = {
     **dict.fromkeys(get_args(TokenEvent), _token),
     ev.PolicyAccepted: _policy_accepted,
     ev.PolicySet: _policy_set,
+    ev.PolicyEnded: _policy_ended,
     ev.RiskLevelExpired: _risk_level_expired,
     ev.BalanceEvaluated: _balance_evaluated,
     ev.ConditionNoted: _unchanged,

@@ -14,6 +14,7 @@ from edge.core.credit_terms import CreditUnit, PaymentMode
 from edge.core.debt import DebtKind, Debts, PaymentDebt, TimeDebt, moved, with_payment_taken
 from edge.core.emergency import EmergencyCredit
 from edge.core.instalment import InstalmentPlan
+from edge.core.late_charge import after_settling
 from edge.core.purchase_order import OrderOperation, PurchaseControl, PurchaseOrder
 from edge.core.purchased import Bought
 from edge.core.units import MoneyNano, WattHours
@@ -75,6 +76,21 @@ def _demand_charge_posted(account: Account, event: ev.DemandChargePosted) -> Acc
         consumed_nano=MoneyNano(account.consumed_nano - event.posting_nano),
         month_nano=MoneyNano(account.month_nano - event.posting_nano),
         demand=None if meter is None else replace(meter, power_w_max=None),
+    )
+
+
+def _bills_settled(account: Account, event: ev.BillsSettled) -> Account:
+    late_nano = MoneyNano(account.late_nano + sum(part.late_nano for part in event.parts))
+    return replace(account, open_bills=after_settling(account.open_bills, event.parts), late_nano=late_nano)
+
+
+def _late_charge_posted(account: Account, event: ev.LateChargePosted) -> Account:
+    return replace(
+        account,
+        money_nano=event.balance_nano,
+        consumed_nano=MoneyNano(account.consumed_nano - event.posting_nano),
+        month_nano=MoneyNano(account.month_nano - event.posting_nano),
+        late_nano=MoneyNano(account.late_nano + event.posting_nano),
     )
 
 
@@ -193,6 +209,8 @@ def _tenant_changed(account: Account, event: ev.TenantChanged) -> Account:
         purchase=PurchaseControl(),
         standing_nano=MoneyNano(0),
         month_nano=MoneyNano(0),
+        open_bills=(),
+        late_nano=MoneyNano(0),
         bought=Bought(basis_micro_per_kwh=account.bought.basis_micro_per_kwh),
         grants={},
         granted_mark_nano=account.consumed_nano,
@@ -247,6 +265,8 @@ ACCOUNT_CHANGES: Mapping[type, Callable[[Account, Any], Account]] = {
     ev.DailyChargePosted: _daily_charge_posted,
     ev.MinimumBillPosted: _money_moved,
     ev.DemandChargePosted: _demand_charge_posted,
+    ev.BillsSettled: _bills_settled,
+    ev.LateChargePosted: _late_charge_posted,
     ev.EmergencyCreditSelected: _emergency_selected,
     ev.EmergencyCreditDrawn: _emergency_drawn,
     ev.EmergencyCreditGivenBack: _emergency_given_back,

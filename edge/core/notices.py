@@ -8,11 +8,11 @@ notices only inform; a statutory customer is judged by issued bills that are ove
 witness does not bear out is doubted: it measures nothing across boots until it is vouched for. Times in seconds.
 """
 
-from dataclasses import replace
 from enum import Enum
 
 from edge.core.account import Account, Episode, Notice
 from edge.core.calendar import ZoneOffsets, local_day, minute_of_day, next_open_outside, parse_minute
+from edge.core.frozen import quickly
 from edge.core.lean import dataclass
 from edge.core.policy import LegalProfile, NoticeProof, OfflinePolicy, Policy
 from edge.core.units import (
@@ -29,6 +29,7 @@ from edge.core.units import (
 
 SECONDS_PER_HOUR = 3600
 SECONDS_PER_MINUTE = 60
+_episode = quickly(Episode)
 
 
 class Step(Enum):
@@ -146,13 +147,28 @@ def grace_recorded(episode: Episode, elapsed_s: int, clock: ClockReading, *, may
     quality ends that; a step since, as the one before it may be the wrong one; and a receipt: what is given back
     later would count as time since it.
     """
-    episode = replace(episode, grace_elapsed_s=elapsed_s, grace_clock=clock)
     if clock.vouched:
-        return replace(episode, vouched_elapsed_s=elapsed_s, vouched_clock=clock)
+        return _measured(episode, elapsed_s, clock, elapsed_s, clock)
     vouched = episode.vouched_clock
     stepped = vouched is not None and abs(stepped_seconds(vouched, clock)) > CLOCK_STEP_S_MAX
-    keep = may_wait and clock.quality.trusted and not stepped
-    return episode if keep else replace(episode, vouched_elapsed_s=0, vouched_clock=None)
+    if may_wait and clock.quality.trusted and not stepped:
+        return _measured(episode, elapsed_s, clock, episode.vouched_elapsed_s, vouched)
+    return _measured(episode, elapsed_s, clock, 0, None)
+
+
+def _measured(
+    episode: Episode, elapsed_s: int, clock: ClockReading, vouched_s: int, vouched: ClockReading | None
+) -> Episode:
+    return _episode(
+        money_at_start_nano=episode.money_at_start_nano,
+        notices=episode.notices,
+        grace_elapsed_s=elapsed_s,
+        grace_clock=clock,
+        vouched_elapsed_s=vouched_s,
+        vouched_clock=vouched,
+        deferred=episode.deferred,
+        escalated=episode.escalated,
+    )
 
 
 def due_step(account: Account, balances: Balances, clock: ClockReading, zone: ZoneOffsets) -> Step:

@@ -5,11 +5,13 @@ An order that came with a cid gets a stored result, and is answered once. Source
 
 from edge.core import commands as cmd
 from edge.core import events as ev
-from edge.core.account import Account
+from edge.core.account import Account, Notice
+from edge.core.decision import deliver
 from edge.core.disconnect_control import Trigger
 from edge.core.month_lines import not_contracted
+from edge.core.policy import NoticeProof
 from edge.core.supply_hold import with_hold
-from edge.core.switching import reconnect_if_clear, switch
+from edge.core.switching import ARMED, reconnect_if_clear, switch
 from edge.core.turn import Turn
 from edge.core.units import ClockReading, UnixSeconds
 
@@ -24,8 +26,8 @@ def change_terms(turn: Turn, command: cmd.ChangeTerms) -> None:
         return
     # A signed policy is changed by a signed one only, not by the book of the next start.
     policy = command.policy if account.policy.signed_by in ("", SITE_BOOK) else account.policy
-    terms = (policy, command.protected, command.contracted)
-    if (account.policy, account.protected, account.contracted) != terms:
+    terms = (policy, command.protected, command.contracted, command.meters)
+    if (account.policy, account.protected, account.contracted, account.meters) != terms:
         turn.emit(ev.TermsChanged(command.received.at, command.account_id, *terms))
 
 
@@ -81,14 +83,18 @@ def _policy_refusal(account: Account | None, command: cmd.SetPolicy) -> str | No
 
 
 def switch_supply(turn: Turn, command: cmd.SwitchSupply) -> None:
-    """A remote order or a key press: one trigger of the disconnect control, answered if it has a cid."""
-    order_type = REMOTE.get(command.trigger, command.trigger.value)
+    """A remote order or a key press: one trigger of the disconnect control, answered by result or by refusal."""
+    order_type = "arm" if command.arm else REMOTE.get(command.trigger, command.trigger.value)
     if command.cid is not None and command.cid in turn.state.applied:
         return
     account = turn.state.accounts.get(command.account_id)
     refusal = _order_refusal(account, command)
     if account is not None and refusal is None:
-        refused = switch(turn, account, command.trigger, command.reason, command.received, command.supply_version)
+        reason = ARMED if command.arm else command.reason
+        version, actor = command.supply_version, command.actor
+        refused = switch(
+            turn, account, command.trigger, reason, command.received, version, arm=command.arm, actor=actor
+        )
         refusal = refused.reason if refused is not None else None
         reconnect_if_clear(turn, command.account_id, command.received)
     _answer(turn, command, order_type, refusal)
@@ -139,15 +145,47 @@ def set_supply_hold(turn: Turn, command: cmd.SetSupplyHold) -> None:
     _answer(turn, command, "supply_hold", None)
 
 
+def confirm_notice(turn: Turn, command: cmd.ConfirmNotice) -> None:
+    """The receipt of a notice that stands; the grace of notice 2 runs from its coming in, never from before."""
+    if command.cid is not None and command.cid in turn.state.applied:
+        return
+    account = turn.state.accounts.get(command.account_id)
+    episode = account.episode if account is not None else None
+    notice = episode.notice(command.number) if episode is not None else None
+    refusal = "unknown_account" if account is None else _receipt_refusal(account, notice, command)
+    if refusal is None:
+        assert notice is not None
+        document = notice.document_hash
+        deliver(turn, command.account_id, command.number, command.proof, document, command.received, command.actor)
+    _answer(turn, command, "notice_receipt", refusal)
+
+
+def _receipt_refusal(account: Account, notice: Notice | None, command: cmd.ConfirmNotice) -> str | None:
+    """In this order: no_notice, other_notice (of an episode that is over), other_proof, already_delivered, document."""
+    if notice is None:
+        return "no_notice"
+    if command.raised_at is not None and command.raised_at != notice.raised_at:
+        return "other_notice"
+    if command.actor and account.policy.notice_proof is NoticeProof.CLOUD_RECEIPT:
+        return "other_proof"  # nobody's word on site replaces the receipt that this policy asks for
+    if notice.receipt is not None:
+        return "already_delivered"  # receipts come late and twice: the first one stands
+    # A formal notice is proved by its own document and by nothing else.
+    return "document" if notice.document_hash and command.document_hash != notice.document_hash else None
+
+
 def _answer(
     turn: Turn,
-    command: cmd.SwitchSupply | cmd.KeepSupply | cmd.SetSupplyHold,
+    command: cmd.SwitchSupply | cmd.KeepSupply | cmd.SetSupplyHold | cmd.ConfirmNotice,
     order_type: str,
     refusal: str | None,
 ) -> None:
-    """The stored result of an order that came with a cid."""
+    """The stored result of an order that came with a cid; a person on site is told why not."""
+    at, account_id = command.received.at, command.account_id
     if command.cid is not None:
-        turn.emit(_result(command.received.at, command.cid, order_type, command.account_id, refusal))
+        turn.emit(_result(at, command.cid, order_type, account_id, refusal))
+    elif refusal is not None and isinstance(command, cmd.SwitchSupply | cmd.ConfirmNotice) and command.actor:
+        turn.emit(ev.RequestRefused(at, account_id, order_type, refusal))
 
 
 def _result(

@@ -6,6 +6,7 @@ A register that falls charges nothing and refunds nothing. Source: RULES.md 2 an
 
 from enum import Enum
 
+from edge.core.frozen import quickly
 from edge.core.lean import dataclass
 from edge.core.units import FreezeQuality
 
@@ -31,6 +32,10 @@ class RegisterDelta:
     energy_wh: int | None
 
 
+_delta = quickly(RegisterDelta)
+_SAME = RegisterDelta(DeltaKind.SAME, 0)
+
+
 def delta(before_wh: int, after_wh: int, plausible_wh_max: int, modulus_wh: int | None = None) -> RegisterDelta:
     """What lies between two readings of one register.
 
@@ -41,14 +46,14 @@ def delta(before_wh: int, after_wh: int, plausible_wh_max: int, modulus_wh: int 
     assert before_wh >= 0
     assert after_wh >= 0
     if after_wh == before_wh:
-        return RegisterDelta(DeltaKind.SAME, 0)
+        return _SAME
     if after_wh > before_wh:
         energy_wh = after_wh - before_wh
         kind = DeltaKind.NORMAL if energy_wh <= plausible_wh_max else DeltaKind.JUMP
     else:
         energy_wh = after_wh - before_wh + (modulus_wh or 0)
         kind = DeltaKind.ROLLOVER if 0 < energy_wh <= plausible_wh_max else DeltaKind.REGRESSION
-    return RegisterDelta(kind, None if kind in (DeltaKind.JUMP, DeltaKind.REGRESSION) else energy_wh)
+    return _delta(kind, None if kind in (DeltaKind.JUMP, DeltaKind.REGRESSION) else energy_wh)
 
 
 def plausible_energy(power_w_max: int, elapsed_s: int, step_wh: int = 0) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from edge.core.account import Account
 from edge.core.disconnect_control import MODES, ControlState
 from edge.core.lean import dataclass
+from edge.core.switching import waits_for_key
 from edge.core.units import MoneyNano
 
 VOLTAGE_TENTHS_MIN = 1000  # below this a supply is taken for dead, whatever its nominal voltage
@@ -65,7 +66,7 @@ def _no_operators_cut(account: Account, facts: RestoreFacts) -> _Answer:
 
 def _no_key_needed(account: Account, facts: RestoreFacts) -> _Answer:
     waits = account.control_state is ControlState.READY_FOR_RECONNECTION
-    by_itself = "h" in MODES[account.policy.control_mode]
+    by_itself = "h" in MODES[account.policy.control_mode] and not waits_for_key(account)
     return not waits or by_itself, {"control_mode": account.policy.control_mode}
 
 

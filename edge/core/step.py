@@ -15,7 +15,7 @@ from edge.core.boundary import issue_now
 from edge.core.charge import Figures, Rating, figures_of
 from edge.core.credit import Moment, payment_events, payment_refusal, reversal_events
 from edge.core.credit_terms import NANO_PER_SECOND, NANO_PER_WATT_HOUR, CreditUnit, IssueCycle
-from edge.core.decision import decide, deliver, judge_again
+from edge.core.decision import decide, judge_again
 from edge.core.disconnect_control import ControlState
 from edge.core.effects import Effect, effects_of
 from edge.core.frozen import quickly
@@ -27,6 +27,7 @@ from edge.core.orders import (
     accept_policy,
     accept_tariff,
     change_terms,
+    confirm_notice,
     keep_supply,
     refuse_order,
     revoke_order,
@@ -87,7 +88,15 @@ def _occasion(command: cmd.TakeRound, sample: cmd.Sample | None, fresh: Register
     clock = command.received
     age_s = None if sample is None or fresh is None else sample_age(sample, clock)
     over_s = 0 if sample is None else sample.power_over_s
-    return _made_occasion(clock, fresh, command.cloud_silent_s, may_cut=True, power_over_s=over_s, reading_age_s=age_s)
+    return _made_occasion(
+        clock,
+        fresh,
+        command.cloud_silent_s,
+        may_cut=True,
+        power_over_s=over_s,
+        reading_age_s=age_s,
+        server_at=command.server_at,
+    )
 
 
 # --- money, orders, receipts -----------------------------------------------------------------
@@ -112,6 +121,7 @@ def _open_account(turn: Turn, command: cmd.OpenAccount) -> None:
             posting_nano=command.opening_nano,
             balance_nano=command.opening_nano,
             contracted=command.contracted,
+            meters=command.meters,
             demand_window_s=demand_window_s(turn.rating.terms.get(command.tariff)),
         )
     )
@@ -129,7 +139,9 @@ def _apply_payment(turn: Turn, command: cmd.ApplyPayment) -> None:
         record_basis(turn, turn.state.accounts[account_id], clock)
         turn.emit_all(issue_now(turn.state, account_id, turn.rating))
     blocks = turn.rating.purchases.get(turn.state.accounts[account_id].tariff)
-    moment = Moment(clock, zone, turn.figures[account_id].live_nano, blocks)
+    terms = turn.rating.terms.get(turn.state.accounts[account_id].tariff)
+    late = (None if terms is None else terms.late_charge, turn.rating.minor_nano)
+    moment = Moment(clock, zone, turn.figures[account_id].live_nano, blocks, late)
     turn.emit_all(payment_events(turn.state, command, moment))
     judge_again(turn, account_id, register, clock)
 
@@ -150,17 +162,6 @@ def _money_command(turn: Turn, command: cmd.MoneyCommand) -> None:
 
 def _reverse_payment(turn: Turn, command: cmd.ReversePayment) -> None:
     turn.emit_all(reversal_events(turn.state, command))
-
-
-def _confirm_notice(turn: Turn, command: cmd.ConfirmNotice) -> None:
-    account = turn.state.accounts.get(command.account_id)
-    episode = account.episode if account is not None else None
-    notice = episode.notice(command.number) if episode is not None else None
-    if notice is None or notice.receipt is not None:
-        return  # receipts come late and twice: the first one stands
-    if notice.document_hash and command.document_hash != notice.document_hash:
-        return  # a formal notice is proved by its own document and by nothing else
-    deliver(turn, command.account_id, command.number, command.proof, notice.document_hash, command.received)
 
 
 def _observe_output_state(turn: Turn, command: cmd.ObserveOutputState) -> None:
@@ -226,6 +227,10 @@ def _exchange_meter(turn: Turn, command: cmd.ExchangeMeter) -> None:
     if account is None or account.meter_id == command.meter_id:
         return
     clock = command.received
+    if account.meters > 1:
+        detail = f"the account runs on the sum of {account.meters} meters, of which one register says nothing"
+        turn.emit(ev.ConditionNoted(clock.at, "meter_exchange_refused", account.account_id, detail))
+        return
     sample = cmd.Sample(account.account_id, command.last.at, command.last.register_wh)
     register = accept_sample(turn, sample, clock)
     if register is None:
@@ -261,7 +266,7 @@ _STEPS: dict[type, Callable[[Turn, Any], None]] = {
     cmd.ApplyPayment: _apply_payment,
     cmd.ReversePayment: _reverse_payment,
     **dict.fromkeys(get_args(cmd.MoneyCommand), _money_command),
-    cmd.ConfirmNotice: _confirm_notice,
+    cmd.ConfirmNotice: confirm_notice,
     cmd.SwitchSupply: switch_supply,
     cmd.KeepSupply: keep_supply,
     cmd.SetSupplyHold: set_supply_hold,

@@ -7,7 +7,7 @@ from edge.core import events as ev
 from edge.core.account import Register, State
 from edge.core.charge import Figures, Rating
 from edge.core.ledger import apply
-from edge.core.units import ClockReading
+from edge.core.units import ClockReading, UnixSeconds
 
 
 @dataclass(slots=True)
@@ -38,3 +38,4 @@ class Occasion:
     may_cut: bool
     power_over_s: int = 0  # seconds above the load limit
     reading_age_s: int | None = None  # of `fresh`, by time somebody can vouch for; None: there is none, or nobody can
+    server_at: UnixSeconds | None = None  # the backend's time, where it was heard in this boot

@@ -28,10 +28,8 @@ class ClockQuality(Enum):
     FLOOR = "floor"
     UNSET = "unset"
 
-    @property
-    def trusted(self) -> bool:
-        """Whether decisions that need wall time may use it."""
-        return self in (ClockQuality.NTP, ClockQuality.RTC)
+    def __init__(self, value: str) -> None:
+        self.trusted = value in ("ntp", "rtc")  # whether decisions that need wall time may use it
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ from edge.store.codec import decode_event, encode_event
 from edge.store.journal import JournalError, SqliteJournal
 
 _LOG = logging.getLogger(__name__)
+# A day has fewer (96 slots, bills, payments). Where no day ends, as after a clock that was far ahead, a start must
+# not have to replay for longer and longer.
+EVENTS_MAX = 400
 
 
 class JournalEventLog:
@@ -74,7 +77,7 @@ class Restored:
 
 
 class DailyCheckpoints:
-    """Writes a checkpoint with its snapshot after the first daily freezes of each day."""
+    """Writes a checkpoint with its snapshot after the first daily freezes of a day, and after `EVENTS_MAX` events."""
 
     def __init__(
         self,
@@ -87,15 +90,20 @@ class DailyCheckpoints:
         self._on_written = on_written
         self._sums = restored.sums
         self._last_at = restored.checkpoint_at
+        self._events_since = restored.replayed
         self._due: asyncio.Queue[tuple[UnixSeconds, Position, Sums, State]] = asyncio.Queue()
 
     def committed(self, events: Sequence[Event], state: State) -> None:
         """To be called after each commit, before the next: `state` is the state after these events."""
         self._sums = self._sums.plus(*events)
+        self._events_since += len(events)
         frozen = [event.at for event in events if isinstance(event, ev.RegisterFrozen) and event.occasion == "daily"]
-        if frozen and (self._last_at is None or max(frozen) > self._last_at):
-            self._last_at = max(frozen)
-            self._due.put_nowait((self._last_at, self._journal.position(), self._sums, state))
+        day_over = bool(frozen) and (self._last_at is None or max(frozen) > self._last_at)
+        if day_over or self._events_since >= EVENTS_MAX:
+            self._last_at = max(frozen) if day_over else self._last_at
+            self._events_since = 0
+            at = self._last_at if day_over and self._last_at is not None else events[-1].at
+            self._due.put_nowait((at, self._journal.position(), self._sums, state))
 
     async def run(self) -> None:
         """Writes what is due until cancelled."""

@@ -28,6 +28,7 @@ BOUNDARY = frozenset(
         "RoundingPosted",
         "MinimumBillPosted",
         "DemandChargePosted",
+        "LateChargePosted",
         "BoughtEnergyRepriced",
         "DailyChargePosted",
         "InstalmentDue",

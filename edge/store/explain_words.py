@@ -60,11 +60,11 @@ class ExplainWords:
         values = {entry.name: self._value(entry.name, getattr(event, entry.name)) for entry in fields(event)}
         if isinstance(event, ev.CutDeferred):
             values["blockers"] = self._list(self._blocker(code, evidence) for code, evidence in event.blockers)
-        for field_name in TELLING:
-            key = f"{name}.{str(getattr(event, field_name, '')).lower()}"
-            if hasattr(event, field_name) and key in self._words:
-                return self._words[key].format(**values)
-        return self._words.get(name, self._words["other"]).format(type=name, **values)
+        telling = (f"{name}.{str(getattr(event, field)).lower()}" for field in TELLING if hasattr(event, field))
+        key = next((key for key in (*telling, name) if key in self._words), "other")
+        said = self._words[key].format(type=name, **values)
+        actor = getattr(event, "actor", "")
+        return self._words["space"].join((said, self._words["by_actor"].format(actor=actor))) if actor else said
 
     def text(self, key: str) -> str:
         """A word by its key."""
@@ -96,7 +96,7 @@ class ExplainWords:
         if name.endswith("_nano") and isinstance(value, tuple):
             return self.money(sum(value))
         if isinstance(value, bool) or not isinstance(value, int):
-            return self.word("reason", value) if isinstance(value, str) else value
+            return self._code(name, value) if isinstance(value, str) else value
         if name.endswith("_nano"):
             return self.money(value)
         if name.endswith("_wh"):
@@ -104,6 +104,10 @@ class ExplainWords:
         if name in ("at", "until") or name.endswith("_at"):
             return self.time(value)
         return value
+
+    def _code(self, name: str, value: str) -> str:
+        """A code by its own field's words, else by those of reasons, which many fields share."""
+        return self._words.get(f"{name}.{value}") or self.word("reason", value)
 
     def _blocker(self, code: str, evidence: Mapping[str, int | str]) -> str:
         shown = ", ".join(f"{name} {self._value(name, value)}" for name, value in evidence.items())

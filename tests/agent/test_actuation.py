@@ -145,6 +145,20 @@ def test_relay_that_is_as_wanted_is_not_touched(virtual: Run) -> None:
     assert set(relay.observed) == {True}
 
 
+def test_a_supply_is_settled_once_it_is_wanted_and_read_back_so(virtual: Run) -> None:
+    async def life() -> list[bool]:
+        relay = Relay()
+        found = [relay.actuation.settled("A1", True)]
+        relay.actuation.on_relay(RelayState("R1", CLOCK, True))
+        found.append(relay.actuation.settled("A1", True))
+        await relay.actuation.want("A1", True)
+        found += [relay.actuation.settled("A1", True), relay.actuation.settled("A1", False)]
+        relay.actuation.on_relay(RelayState("R1", CLOCK, False))
+        return [*found, relay.actuation.settled("A1", True), relay.actuation.settled("nobody", True)]
+
+    assert virtual(life()) == [False, False, True, False, False, True]
+
+
 def test_relay_is_switched_once_and_read_back(virtual: Run) -> None:
     async def scenario() -> Relay:
         relay = Relay()

@@ -107,3 +107,17 @@ def test_an_old_acknowledgement_and_one_that_comes_twice_say_nothing_new() -> No
     assert clock.read().doubted
     clock.heard(hand.true_at)
     assert clock.read() == hand.read()
+
+
+def test_an_acknowledgement_counts_at_once_also_for_a_look_at_which_no_time_has_passed() -> None:
+    reading = ClockReading(UnixSeconds(START_AT), 0, "boot-1", ClockQuality.NTP)
+
+    class Still:
+        def read(self) -> ClockReading:
+            return reading
+
+    clock = WitnessedClock(Still(), has_backend=True)
+    assert clock.read().doubted
+    assert clock.read() is clock.read()
+    clock.heard(UnixSeconds(START_AT))
+    assert clock.read() == reading

@@ -324,7 +324,9 @@ class Tariff:
 
     def __init__(self, document: JsonObject, zone: ZoneInfo) -> None:
         known = {"format", "id", "version", "title", "currency", "minor_digits", "time_zone", "valid_from"}
-        unknown = set(document) - known - {"cycle", "periods", "blocks", "prices", "provenance", "demand"}
+        unknown = (
+            set(document) - known - {"cycle", "periods", "blocks", "prices", "provenance", "demand", "late_charge"}
+        )
         if unknown or document["cycle"] not in ({"length": "month", "start_day": 1}, {"length": "vend"}):
             raise ValueError(f"the tariff has more than this auditor knows: {sorted(unknown) or document['cycle']}")
         self.key = f"{document['id']}@{document['version']}"
@@ -352,6 +354,8 @@ class Tariff:
             prices = [self.price_of[name, block] for block in range(1, len(adders) + 1)]
             self.sold, self.limits_wh, self.price_of = (self.limits_wh, prices), [], {(name, 1): prices[0]}
         self.demands: list[JsonObject] = document.get("demand", [])
+        self.measures = any(charge["kind"] == "measured" or "over_contract" in charge for charge in self.demands)
+        self.late: JsonObject | None = document.get("late_charge")
         self.starts: list[int] = []
         self.segments: list[tuple[str, int]] = []  # period, and the instant its cycle began
         self.midnights: list[int] = []
@@ -414,7 +418,7 @@ class Tariff:
         return self.midnights[bisect_right(self.midnights, at)]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def tariff_of(text: str, zone: ZoneInfo, first_at: int, end_at: int) -> Tariff:
     """The tariff of a document, its calendar laid out."""
     tariff = Tariff(json.loads(text), zone)
@@ -445,6 +449,16 @@ class Notice:
     receipt: JsonObject | None = None
 
 
+@dataclass
+class OpenBill:
+    """What a bill left open, and what its parts paid late came to: by the days, and with the minimum."""
+
+    amount_nano: int
+    due_day: int
+    by_days_nano: int = 0
+    charged_nano: int = 0
+
+
 DEBTS = ("payment", "time_1", "time_2", "accumulated", "old")
 
 
@@ -463,6 +477,7 @@ class Account:
     issue_at: int
     issue_wh: int
     frozen_wh: int
+    tariff: Tariff
     position: Position = field(default_factory=lambda: Position([0]))
     estimate_nano: int = 0
     charged: dict[tuple[str, int, int], int] = field(default_factory=dict)  # Wh since the issue
@@ -473,7 +488,12 @@ class Account:
     episode: dict[int, Notice] | None = None
     hold: bool = False
     keep_supply: bool = False
+    holds: dict[str, int | None] = field(default_factory=dict)  # stated reasons against cuts: kind and end
+    normal_policy: JsonObject | None = None  # while a risk level stands
+    risk: tuple[str, int] | None = None  # that level and its end
+    policy_over: bool = False
     control_state: str = "connected"
+    armed: bool = False  # a person on site must press the key
     local_reason: str | None = None
     output: bool | None = None
     frozen_live_nano: int | None = None
@@ -503,6 +523,13 @@ class Account:
     month_nano: int = 0  # posted for power since the issue
     opened_day: int = 0
     power_w_max: int | None = None  # between two reading records since the month began
+    pending: list[tuple[int, str]] = field(default_factory=list)  # tariffs to come, and from when
+    basis_micro: int = 0  # what the energy in the balance is charged at, where purchases are counted
+    open_bills: list[OpenBill] = field(default_factory=list)  # the oldest first
+    late_nano: int = 0  # for bills paid late, not posted yet
+    late_posted_nano: int = 0  # for the bill that comes next
+    raised_nano: int = 0  # by the newest payment
+    paid_at: int = 0  # the newest payment
     power_base: tuple[str, int, int] | None = None  # boot, time since boot and register at the first of the two
 
     @property
@@ -524,9 +551,10 @@ class Account:
 
 
 # What comes between a freeze and the bill of its midnight, between a bill and its rounding, a payment and its result.
-MIDNIGHT_CHARGES = {"DailyChargePosted", "InstalmentDue", "MinimumBillPosted", "DemandChargePosted"}
+MIDNIGHT_CHARGES = {"DailyChargePosted", "InstalmentDue", "MinimumBillPosted", "DemandChargePosted", "LateChargePosted"}
 MIDNIGHT_CHARGES |= {"GrantedCreditSpent", "GrantedCreditLapsed", "CreditPeriodBegan"}
-OF_A_PAYMENT = {"PaymentAllocated", "EnergyBought", "EmergencyCreditGivenBack"}
+OF_A_PAYMENT = {"PaymentAllocated", "EnergyBought", "EmergencyCreditGivenBack", "BillsSettled"}
+OPEN_BILLS_MAX = 60
 POWER_WINDOW_MS, POWER_EARLY_MS, MS_PER_HOUR = 900_000, 60_000, 3_600_000
 
 # control_state and trigger: the next state. A trigger that is not here moves nothing.
@@ -536,6 +564,7 @@ SUPPLY: Mapping[tuple[str, str], str] = {
     ("connected", "remote_disconnect"): "disconnected",
     ("ready_for_reconnection", "remote_disconnect"): "disconnected",
     ("disconnected", "remote_reconnect"): "ready_for_reconnection",
+    ("ready_for_reconnection", "manual_reconnect"): "connected",
 }
 CLOCK_GRAIN_S = 1  # recorded clocks are cut off to whole seconds
 FREEZE_QUALITIES = ("meter_freeze", "gateway_sample", "interpolated")
@@ -559,7 +588,10 @@ class Books:
         self.bought_days: dict[str, int] = {}
         self.taken_nano = 0  # by the newest reversal, of what had not paid debts
         self.record: Record | None = None
-        self.tariffs: set[str] = set()
+        self.tariffs: dict[str, Tariff] = {}
+        self.policies: dict[str, JsonObject] = {}  # documents, by id and version
+        self.receipt_of: str | None = None  # account of a receipt from the cloud: its order's result must be next
+        self.bought_basis: dict[str, int] = {}  # payment id: the first block's price it bought at
         try:
             site = folder.site["site"]["1"]
             self.zone = ZoneInfo(site["time_zone"])
@@ -567,7 +599,8 @@ class Books:
             self.site_accounts = {row["account_id"]: row for row in folder.site["accounts"].values()}
             first_at = int(folder.street["wall_start_at"])
             end_at = min(int(folder.registers["at"]), first_at + SPAN_S_MAX)
-            self.tariff = tariff_of(folder.tariff_text, self.zone, first_at - SECONDS_PER_DAY, end_at + RESERVE_S_MAX)
+            self.span = (first_at - SECONDS_PER_DAY, end_at + RESERVE_S_MAX)
+            self.tariff = tariff_of(folder.tariff_text, self.zone, *self.span)  # the street's: others come by order
         except BROKEN as error:
             raise UnreadableError(f"site book, tariff or registers: {error!r}") from error
 
@@ -604,6 +637,10 @@ class Books:
         if self.paid is not None and kind != "OrderApplied" and kind not in OF_A_PAYMENT:
             self.complain("comes between a payment and its result")
             self.paid = None
+        if self.receipt_of is not None:
+            answer = (kind, event.get("order_type"), event.get("account"))
+            self.expect("the order behind a receipt", answer, ("OrderApplied", "notice_receipt", self.receipt_of))
+            self.receipt_of = None
         account = self.accounts.get(event.get("account", ""))
         if account is not None and record.stream == "led":
             account.led_seq, account.last_at = record.seq, event["at"]
@@ -636,7 +673,7 @@ class Books:
         self.expect(f"the opening register of {name}", register_wh, meter["start_register_wh"])
         self.accounts[name] = Account(
             name, row["meter_id"], row["policy"], row["protected"], event["posting_nano"],
-            at, register_wh, register_wh, at, register_wh, register_wh,
+            at, register_wh, register_wh, at, register_wh, register_wh, self.tariffs[event["tariff"]],
         )  # fmt: skip
         account = self.accounts[name]
         assert self.record is not None
@@ -654,6 +691,7 @@ class Books:
         self.expect("posting_nano", event["posting_nano"], amount_nano)
         account = self.accounts[event["account"]]
         account.billed_for_change, account.credit_nano = False, amount_nano
+        account.raised_nano, account.paid_at = amount_nano, min(event["paid_at"], event["at"])
         self.expect("a payment within its limits", 0 < amount_nano <= account.policy["payment_nano_max"], True)
         self.expect("a door we know", event["door"] in ("cloud", "voucher"), True)
         self.expect("paid before it was applied", event["paid_at"] <= event["at"], True)
@@ -694,7 +732,7 @@ class Books:
         credit = [event[part] for part in ("below_threshold_nano", "emergency_nano", "token_nano")]
         self.expect("parts to the balance", (min(credit) >= 0, sum(credit)), (True, rest_nano))
         self.expect("posting_nano", event["posting_nano"], rest_nano - amount_nano)
-        account.credit_nano = rest_nano
+        account.credit_nano = account.raised_nano = rest_nano
         self.expect("emergency credit that is repaid", account.emergency or event["emergency_nano"] == 0, True)
         account.emergency_used_nano = event["emergency_used_nano"]
 
@@ -713,7 +751,8 @@ class Books:
 
     def energy_bought(self, event: JsonObject) -> None:
         """The credit that just came in, through the blocks of what is bought in the calendar month."""
-        account, sold = self.accounts[event["account"]], self.tariff.sold
+        account = self.accounts[event["account"]]
+        sold = account.tariff.sold
         assert sold is not None
         moment = datetime.fromtimestamp(max(event["at"], account.recorded_at), self.zone)
         first_day = max(account.bought_first_day, moment.replace(day=1).toordinal() - datetime(1970, 1, 1).toordinal())
@@ -737,12 +776,14 @@ class Books:
         account.bought_wh, account.bought_first_day = position_wh, first_day
         account.bought_rest_nano, account.credit_nano = left_nano, 0
         account.bought_nano += beyond_nano
+        account.raised_nano -= beyond_nano
+        account.basis_micro = self.bought_basis[event["payment_id"]] = sold[1][0]
         self.bought[event["payment_id"]], self.bought_days[event["payment_id"]] = event["lines"], first_day
 
     def bought_energy_returned(self, event: JsonObject) -> None:
         """What stays bought is the first that was, as far as the money that stays goes."""
-        account, payment_id, sold = self.accounts[event["account"]], event["payment_id"], self.tariff.sold
-        assert sold is not None
+        account, payment_id = self.accounts[event["account"]], event["payment_id"]
+        basis_micro = account.basis_micro or self.bought_basis[payment_id]  # what the balance is worth Wh by
         before = self.bought[payment_id]
         left_nano = max(0, sum(line["amount_nano"] for line in before) - self.taken_nano)
         wanted = []
@@ -757,9 +798,9 @@ class Books:
         self.expect("what stays bought", event["lines"], wanted)
         gone_wh = sum(line["energy_wh"] for line in before) - sum(line["energy_wh"] for line in wanted)
         self.expect("energy_wh", event["energy_wh"], gone_wh)
-        self.expect("basis_micro_per_kwh", event["basis_micro_per_kwh"], sold[1][0])
+        self.expect("basis_micro_per_kwh", event["basis_micro_per_kwh"], basis_micro)
         beyond = [
-            sum(line["energy_wh"] * (line["price_micro_per_kwh"] - sold[1][0]) for line in lines)
+            sum(line["energy_wh"] * (line["price_micro_per_kwh"] - basis_micro) for line in lines)
             for lines in (before, wanted)
         ]
         self.expect("posting_nano", event["posting_nano"], beyond[0] - beyond[1])
@@ -768,6 +809,84 @@ class Books:
             account.bought_wh -= gone_wh
         account.bought_nano -= event["posting_nano"]
         self.bought[payment_id] = wanted
+
+    def bought_energy_repriced(self, event: JsonObject) -> None:
+        """The whole watt-hours that the balance held at the price before are held at the new one."""
+        account = self.accounts[event["account"]]
+        self.expect("a change of tariff before it", account.due, ("BoughtEnergyRepriced", event["at"]))
+        account.due = None
+        before, after = account.basis_micro, account.tariff.sold[1][0] if account.tariff.sold else 0
+        bases = (event["basis_before_micro_per_kwh"], event["basis_micro_per_kwh"])
+        self.expect("the prices", bases, (before, after))
+        held_nano = account.live_nano - event["posting_nano"]
+        self.expect("live_balance_nano", event["live_balance_nano"], held_nano)
+        whole_wh = held_nano // before if before and after and held_nano > 0 else 0
+        self.expect("posting_nano", event["posting_nano"], whole_wh * after - whole_wh * before)
+        account.basis_micro = after
+        account.bought_nano -= event["posting_nano"]
+        if account.frozen_at == event["at"]:
+            account.frozen_live_nano = account.live_nano
+
+    # --- bills paid late ---
+
+    def left_open(self, account: Account, at: int, bill_nano: int, after_nano: int) -> tuple[int, int]:
+        """(what the money after a bill does not cover of it, its due day). A late charge in it bears none."""
+        if account.tariff.late is None or account.policy["credit"]["unit"] != "money":
+            return 0, 0
+        owed_nano = -account.policy["overdraft_nano"] - after_nano - account.late_posted_nano
+        owed_nano -= sum(bill.amount_nano for bill in account.open_bills)
+        open_nano = max(0, min(bill_nano - account.late_posted_nano, owed_nano))
+        return open_nano, self.local_day(at) + account.policy["payment_due_days"] if open_nano else 0
+
+    def bills_settled(self, event: JsonObject) -> None:
+        """The newest payment goes to the oldest bills; days after a due date count, the day of payment with them."""
+        account = self.accounts[event["account"]]
+        days = {self.local_day(account.paid_at), self.local_day(min(account.paid_at, account.recorded_at))}
+        self.expect("a day of payment that is known", event["paid_day"] in days, True)
+        below_nano = account.raised_nano - account.money_nano - account.policy["overdraft_nano"]
+        excess_nano = sum(bill.amount_nano for bill in account.open_bills) - max(0, below_nano)
+        left_nano, wanted = account.raised_nano, []
+        for bill in list(account.open_bills):
+            if (free_nano := min(bill.amount_nano, max(0, excess_nano))) > 0:
+                excess_nano -= free_nano
+                bill.amount_nano -= free_nano
+                wanted.append((free_nano, bill.due_day, 0, 0, 0, 0))
+            if (paid_nano := min(bill.amount_nano, left_nano)) > 0:
+                left_nano -= paid_nano
+                wanted.append((paid_nano, bill.due_day, *self.late_part(account, bill, paid_nano, event["paid_day"])))
+                bill.amount_nano -= paid_nano
+        account.open_bills = [bill for bill in account.open_bills if bill.amount_nano]
+        names = ("amount_nano", "due_day", "days_same_year", "days_later_years", "share_nano", "late_nano")
+        self.expect("the parts", [tuple(part[name] for name in names) for part in event["parts"]], wanted)
+        account.late_nano += sum(part[-1] for part in wanted)
+
+    def late_part(self, account: Account, bill: OpenBill, paid_nano: int, day: int) -> tuple[int, int, int, int]:
+        """(days in the year the bill was first overdue in, later days, their share, what is charged for it)."""
+        late = account.tariff.late
+        if late is None or day <= bill.due_day:
+            return 0, 0, 0, 0
+        epoch = datetime(1970, 1, 1).toordinal()
+        years = [datetime.fromordinal(epoch + one).year for one in range(bill.due_day + 1, day + 1)]
+        same = years.count(years[0])
+        first_rate = Fraction(late["same_year_per_mille"])
+        later_rate = Fraction(str(late.get("later_year_per_mille", late["same_year_per_mille"])))
+        share_nano = half_away(paid_nano * (same * first_rate + (len(years) - same) * later_rate) / 1000)
+        bill.by_days_nano += share_nano
+        due_nano = max(bill.by_days_nano, exact(late.get("minimum", "0"), 10**NANO_DIGITS))
+        charge_nano = max(0, due_nano - bill.charged_nano)
+        bill.charged_nano += charge_nano
+        return same, len(years) - same, share_nano, charge_nano
+
+    def late_charge_posted(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        self.expect("posting_nano", event["posting_nano"], -account.late_nano)
+        self.expect("a late charge of something", account.late_nano > 0, True)
+        account.month_nano += account.late_nano
+        account.late_posted_nano, account.late_nano = account.late_nano, 0
+        if account.frozen_at == event["at"]:
+            account.frozen_live_nano = account.live_nano
+
+    # --- power ---
 
     def demand_charge_posted(self, event: JsonObject) -> None:
         """Each charge on power of the tariff, for the calendar month or the account's part of it."""
@@ -781,7 +900,7 @@ class Books:
         self.expect("the days", (event["first_day"], event["end_day"]), (first_day, end_day))
         self.expect("power_w_max", event["power_w_max"], account.power_w_max)
         row, lines = self.site_accounts[account.name], []
-        for charge in self.tariff.demands:
+        for charge in account.tariff.demands:
             price, days = exact(charge["prices"][0], 10**6), None if whole else end_day - first_day
             if charge["kind"] == "measured":
                 basis_w, days = account.power_w_max, None
@@ -925,6 +1044,7 @@ class Books:
         account.billed_for_change = False
         account.debts_nano, account.instalments = dict.fromkeys(DEBTS, 0), []
         account.bought_wh = account.bought_first_day = account.bought_rest_nano = 0
+        account.open_bills, account.late_nano = [], 0
         account.opened_day = self.local_day(event["register_at"])
         account.reserved_nano = account.standing_nano = account.emergency_used_nano = 0
         account.granted_nano = {}
@@ -986,7 +1106,9 @@ class Books:
             self.expect("the payment behind it", (event["account"], event["at"]), (paid.get("account"), paid.get("at")))
         elif self.paid is not None:
             self.complain("answers another order than the payment before it")
-        self.expect("result", event["result"], "applied" if event["type"] == "OrderApplied" else "rejected")
+        obeyed = "revoked" if event["order_type"] == "revoke" else "applied"
+        wanted = obeyed if event["type"] == "OrderApplied" else "rejected"
+        self.expect("result", event["result"], wanted)
         self.paid = None
 
     # --- energy ---
@@ -999,16 +1121,19 @@ class Books:
         rows = zip(event["accounts"], *(event[name] for name in columns), strict=True)
         for name, at, register_wh, lines, cycle_energy_wh, cycle_start_at, estimated in rows:
             account = self.accounts[name]
-            if self.tariff.next_midnight(account.recorded_at) <= at:
+            if account.tariff.next_midnight(account.recorded_at) <= at:
                 self.complain(f"{name}: is recorded over a midnight without a freeze")
             self.charge(account, at, register_wh, lines, (cycle_energy_wh, cycle_start_at, estimated))
-            if self.tariff.demands:
+            if account.tariff.measures:
                 self.measure_power(account, event["clock"])
 
     def register_frozen(self, event: JsonObject) -> None:
         account, at = self.accounts[event["account"]], event["at"]
-        self.expect("the midnight", at, self.tariff.next_midnight(account.recorded_at))
-        self.expect("occasion", event["occasion"], "daily")
+        midnight_at = account.tariff.next_midnight(account.recorded_at)
+        change_at = min((max(at, account.recorded_at + 1) for at, _ in account.pending), default=midnight_at)
+        daily = at == midnight_at
+        self.expect("the midnight or the change of tariff", at, min(midnight_at, change_at))
+        self.expect("occasion", event["occasion"], "daily" if daily else "tariff_change")
         self.expect("a quality we know", event["quality"] in FREEZE_QUALITIES, True)
         self.expect("energy_wh", event["energy_wh"], event["register_wh"] - account.recorded_wh)
         self.expect("day_energy_wh", event["day_energy_wh"], event["register_wh"] - account.frozen_wh)
@@ -1016,6 +1141,8 @@ class Books:
         self.charge(account, at, event["register_wh"], event["lines"], after)
         self.expect("estimate_nano", event["estimate_nano"], account.estimate_nano)
         self.expect("live_balance_nano", event["live_balance_nano"], account.live_nano)
+        if not daily:
+            return
         account.frozen_at, account.frozen_wh = at, event["register_wh"]
         account.frozen_live_nano = event["live_balance_nano"]
         day = datetime.fromtimestamp(at, self.zone).day
@@ -1034,8 +1161,8 @@ class Books:
             return
         if account.hold and energy_wh:
             self.complain(f"{account.name}: is charged while its register cannot be believed")
-        rated = self.tariff.rate(position, account.recorded_at, at, energy_wh)
-        wanted = self.lines_of(rated)
+        rated = account.tariff.rate(position, account.recorded_at, at, energy_wh)
+        wanted = self.lines_of(account.tariff, rated)
         if lines != wanted:
             self.complain(f"{account.name}: the cost of {energy_wh} Wh is {lines}, by these books {wanted}")
         reached = (position.energy_wh, position.cycle_start_at, rated.estimated)
@@ -1045,17 +1172,17 @@ class Books:
         account.estimate_nano += rated.amount_nano
         account.charged_ever_wh += energy_wh
         for (period, block), share_wh in rated.lines.items():
-            key = (period, block, self.tariff.price_of[period, block])
+            key = (period, block, account.tariff.price_of[period, block])
             account.charged[key] = account.charged.get(key, 0) + share_wh
 
-    def lines_of(self, rated: Rated) -> list[JsonObject]:
+    def lines_of(self, tariff: Tariff, rated: Rated) -> list[JsonObject]:
         """As a record must list them: in the order of the tariff's periods, then of the blocks."""
         if not rated.lines:
             return []
-        names = self.tariff.names
+        names = tariff.names
         lines = []
         for (period, block), share_wh in sorted(rated.lines.items(), key=lambda line: (names.index(line[0][0]), line)):
-            price = self.tariff.price_of[period, block]
+            price = tariff.price_of[period, block]
             lines.append(
                 {
                     "period": period,
@@ -1099,6 +1226,20 @@ class Books:
         bill_minor = half_away(Fraction(total_nano, self.minor_nano))
         self.expect("bill_minor", event["bill_minor"], bill_minor)
         rounding_nano = total_nano - bill_minor * self.minor_nano
+        after_nano = account.money_nano - minimum_nano + rounding_nano
+        open_nano, due_day = self.left_open(account, at, bill_minor * self.minor_nano, after_nano)
+        found = (event.get("open_nano", 0), event.get("due_day", 0))
+        self.expect("what the bill leaves open", found, (open_nano, due_day))
+        if open_nano:
+            account.open_bills.append(OpenBill(open_nano, due_day))
+        if len(account.open_bills) > OPEN_BILLS_MAX:  # the two oldest are one from here on
+            oldest = account.open_bills.pop(0)
+            one = account.open_bills[0]
+            one.amount_nano += oldest.amount_nano
+            one.due_day = max(one.due_day, oldest.due_day)
+            one.by_days_nano += oldest.by_days_nano
+            one.charged_nano += oldest.charged_nano
+        account.late_posted_nano = 0
         account.minimum_nano, account.standing_nano, account.bought_nano, account.month_nano = minimum_nano, 0, 0, 0
         account.due = ("RoundingPosted", rounding_nano) if rounding_nano else None
         account.mean = (event["energy_wh"], event["days"])
@@ -1125,9 +1266,37 @@ class Books:
         account.hold = False
 
     def tariff_accepted(self, event: JsonObject) -> None:
-        self.expect("the tariff document", (event["tariff"], event["document"]),
-                    (self.tariff.key, self.folder.tariff_text))  # fmt: skip
-        self.tariffs.add(event["tariff"])
+        """The street's own document as it lies there; another by its own text, once for each version."""
+        key, text = event["tariff"], event["document"]
+        if key in self.tariffs:
+            self.complain(f"tariff {key} is accepted a second time")
+        if key == self.tariff.key:
+            self.expect("the tariff document", text, self.folder.tariff_text)
+        tariff = tariff_of(text, self.zone, *self.span)
+        self.expect("the name of the tariff", key, tariff.key)
+        self.tariffs[key] = tariff
+
+    def tariff_scheduled(self, event: JsonObject) -> None:
+        self.expect("a tariff that was accepted", event["tariff"] in self.tariffs, True)
+        pending = self.accounts[event["account"]].pending
+        if (event["effective_at"], event["tariff"]) not in pending:
+            pending.append((event["effective_at"], event["tariff"]))
+
+    def tariff_activated(self, event: JsonObject) -> None:
+        """A tariff that was scheduled takes over at a freeze. Blocks go on; power is measured on or anew."""
+        account, key, at = self.accounts[event["account"]], event["tariff"], event["at"]
+        due = [entry for entry in account.pending if entry[1] == key and entry[0] <= at]
+        self.expect("a tariff that was scheduled, from here on", bool(due), True)
+        account.pending = [entry for entry in account.pending if entry not in due]
+        self.expect("a freeze before it", at, account.recorded_at)
+        self.expect("cycle_energy_wh", event["cycle_energy_wh"], account.position.energy_wh)
+        before, account.tariff = account.tariff, self.tariffs[key]
+        self.expect("demand_window_s", event.get("demand_window_s", 0) > 0, account.tariff.measures)
+        if before.measures != account.tariff.measures:
+            account.power_w_max = account.power_base = None
+        basis_micro = account.tariff.sold[1][0] if account.tariff.sold else 0
+        if basis_micro != account.basis_micro and account.policy["credit"]["unit"] == "money":
+            account.due = ("BoughtEnergyRepriced", at)
 
     # --- notices ---
 
@@ -1162,7 +1331,7 @@ class Books:
             energy_wh = sum(account.charged.values()) * days * SECONDS_PER_DAY // passed_s
         position = Position(list(account.position.energy_wh), account.position.cycle_start_at)
         end_at = account.recorded_at + days * SECONDS_PER_DAY
-        return self.tariff.rate(position, account.recorded_at, end_at, energy_wh).amount_nano
+        return account.tariff.rate(position, account.recorded_at, end_at, energy_wh).amount_nano
 
     def notice_delivered(self, event: JsonObject) -> None:
         account, number = self.accounts[event["account"]], event["number"]
@@ -1170,7 +1339,10 @@ class Books:
         self.see_clock(event["receipt"])
         self.expect("a first receipt", notice.receipt, None)
         self.expect("raised before it was delivered", notice.raised_at <= event["at"] == event["receipt"]["at"], True)
-        self.expect("proof", event["proof"], account.policy["notice_proof"])
+        if event["proof"] == "cloud_receipt":
+            self.receipt_of = account.name
+        elif account.policy["notice_proof"] == "cloud_receipt" or not event.get("actor"):
+            self.expect("proof", event["proof"], account.policy["notice_proof"])
         grace_s = event["grace_elapsed_s"]
         most_s = self.passed_since(account, 2, event["at"]) + CLOCK_GRAIN_S if number == 3 else 0
         self.expect("a grace that was not shortened", 0 <= grace_s <= most_s, True)
@@ -1228,6 +1400,8 @@ class Books:
         account, trigger = self.accounts[event["account"]], event["trigger"]
         wanted = SUPPLY.get((account.control_state, trigger))
         self.expect(f"{trigger} of a supply that is {account.control_state}", event["control_state"], wanted)
+        if trigger == "local_reconnect" and account.armed:
+            self.complain(f"{account.name} is armed and is switched on by nobody")
         if trigger == "local_disconnect":
             self.cut(event, account)
         elif trigger == "local_reconnect":
@@ -1236,15 +1410,29 @@ class Books:
             self.expect("a balance to reconnect on", event["live_balance_nano"] >= account.cut_below_nano, True)
             self.expect("a balance within the account", event["live_balance_nano"] <= account.live_nano, True)
             self.expect("a register that goes on", event["register_wh"] >= account.recorded_wh, True)
-        elif account.protected:
-            self.complain(f"{account.name} is protected and is switched by {trigger}")
+        elif trigger == "manual_reconnect":
+            self.key_press(event, account)
+        elif account.protected or (account.keep_supply and account.control_state == "connected"):
+            self.complain(f"{account.name} is protected or kept and is switched by {trigger}")
+        account.armed = trigger == "remote_reconnect" and event["reason"] == "armed"
         account.control_state = event["control_state"]
+
+    def key_press(self, event: JsonObject, account: Account) -> None:
+        """A person with a name, no local reason, and credit or a grace that still runs."""
+        self.expect("somebody who pressed the key", bool(event.get("actor")), True)
+        self.expect("a local reason that stands", account.local_reason, None)
+        grace = account.policy["legal_profile"] != "prepayment_immediate"
+        in_grace = grace and self.passed_since(account, 2, event["at"]) < self.grace_s(account) + CLOCK_GRAIN_S
+        self.expect("credit or grace", account.live_nano >= account.cut_below_nano or in_grace, True)
 
     def cut(self, event: JsonObject, account: Account) -> None:
         """A cut for want of credit: everything that must have come before it."""
         at, policy = event["at"], account.policy
         if account.protected or account.keep_supply or account.hold:
             self.complain(f"{account.name} is cut although it is protected, kept or on hold")
+        standing = sorted(kind for kind, until in account.holds.items() if until is None or at < until)
+        self.expect("reasons against this cut", standing, [])
+        self.expect("a policy that is over", account.policy_over, False)
         self.expect_figures(event, account)
         self.expect("a balance to cut on", account.live_nano < account.cut_below_nano, True)
         self.expect("register_wh", event["register_wh"], account.recorded_wh)
@@ -1271,6 +1459,58 @@ class Books:
     def keep_supply_changed(self, event: JsonObject) -> None:
         self.accounts[event["account"]].keep_supply = event["keep"]
 
+    def supply_hold_changed(self, event: JsonObject) -> None:
+        account, kind = self.accounts[event["account"]], event["kind"]
+        self.expect("a reason with a reference", bool(event["reference"]), True)
+        account.holds.pop(kind, None)
+        if event["stands"]:
+            self.expect("an end of the weather", kind != "weather_hold" or event["until"] is not None, True)
+            account.holds[kind] = event["until"]
+
+    # --- policies ---
+
+    def policy_accepted(self, event: JsonObject) -> None:
+        """Stored once, as an ops key signed it, under its own name."""
+        document = json.loads(event["document"])
+        roles = {key["kid"]: key["role"] for key in self.folder.keys}
+        self.expect("a policy of an ops key", roles.get(event["signed_by"]), "ops")
+        self.expect("its name", event["policy"], f"{document['policy_id']}@{document['version']}")
+        self.expect("a policy that was not stored", event["policy"] in self.policies, False)
+        self.policies[event["policy"]] = document
+
+    def policy_set(self, event: JsonObject) -> None:
+        """Whatever whole numbers its document states are in force, the risk level's before the normal ones."""
+        account, policy, level = self.accounts[event["account"]], event["policy"], event["risk_level"]
+        document = self.policies[f"{policy['policy_id']}@{policy['version']}"]
+        stated = [bool(level), event["risk_policy"] is not None, event["risk_until"] is not None]
+        self.expect("a risk level with policy and end, or none", len(set(stated)), 1)
+        terms = {"policy": (policy, document.get("policy", {}))}
+        if level:
+            harsher = document.get("policy", {}) | document["risk_levels"][level]
+            terms[f"risk level {level}"] = (event["risk_policy"], harsher)
+        for name, (found, wanted) in terms.items():
+            numbers = {key: value for key, value in wanted.items() if type(value) is int and key in found}
+            self.expect(f"the {name}", {key: found[key] for key in numbers}, numbers)
+            self.expect("the unit", found["credit"]["unit"], account.policy["credit"]["unit"])
+        account.policy, account.policy_over = event["risk_policy"] or policy, False
+        account.normal_policy, account.risk = (policy, (level, event["risk_until"])) if level else (None, None)
+
+    def policy_ended(self, event: JsonObject) -> None:
+        """Known to be over for good: no cut until another one is set."""
+        account = self.accounts[event["account"]]
+        policy = account.policy
+        wanted = (f"{policy['policy_id']}@{policy['version']}", policy["valid_until"])
+        self.expect("the policy that ended", (event["policy"], event["valid_until"]), wanted)
+        self.expect("an end that has passed", event["known_at"] >= event["valid_until"], True)
+        account.policy_over = True
+
+    def risk_level_expired(self, event: JsonObject) -> None:
+        account = self.accounts[event["account"]]
+        level, until = account.risk or ("", sys.maxsize)
+        self.expect("a risk level that is over", (event["risk_level"], event["at"] >= until), (level, True))
+        account.policy = account.normal_policy or account.policy
+        account.normal_policy = account.risk = None
+
     def output_state_observed(self, event: JsonObject) -> None:
         account = self.accounts[event["account"]]
         self.expect("wanted", event["wanted"], account.control_state == "connected")
@@ -1283,7 +1523,7 @@ class Books:
         """Says what happened and moves nothing."""
 
     def never_here(self, event: JsonObject) -> None:
-        """Policies and prices do not change in this street's story, nor does anything these books do not know."""
+        """Whatever these books do not know: the site book is not rewritten in this street's story, no meter changed."""
         self.complain(f"{event['type']} has no place in this story")
 
 
@@ -1309,6 +1549,11 @@ HANDLERS: Mapping[str, tuple[str, Any]] = {
     "DisconnectControlChanged": ("led", Books.disconnect_control_changed),
     "LocalReasonCleared": ("led", Books.local_reason_cleared),
     "KeepSupplyChanged": ("led", Books.keep_supply_changed),
+    "SupplyHoldChanged": ("led", Books.supply_hold_changed),
+    "PolicyAccepted": ("led", Books.policy_accepted),
+    "PolicySet": ("led", Books.policy_set),
+    "RiskLevelExpired": ("led", Books.risk_level_expired),
+    "PolicyEnded": ("led", Books.policy_ended),
     "HoldRaised": ("led", Books.hold_raised),
     "HoldCleared": ("led", Books.hold_cleared),
     "TariffAccepted": ("led", Books.tariff_accepted),
@@ -1321,6 +1566,11 @@ HANDLERS: Mapping[str, tuple[str, Any]] = {
     "AllocationReversed": ("led", Books.allocation_reversed),
     "EnergyBought": ("led", Books.energy_bought),
     "BoughtEnergyReturned": ("led", Books.bought_energy_returned),
+    "BoughtEnergyRepriced": ("led", Books.bought_energy_repriced),
+    "TariffScheduled": ("led", Books.tariff_scheduled),
+    "TariffActivated": ("led", Books.tariff_activated),
+    "BillsSettled": ("led", Books.bills_settled),
+    "LateChargePosted": ("led", Books.late_charge_posted),
     "DemandChargePosted": ("led", Books.demand_charge_posted),
     "DebtSet": ("led", Books.debt_set),
     "InstalmentsAgreed": ("led", Books.instalments_agreed),
@@ -1492,7 +1742,8 @@ def order_violations(folder: Folder, books: Books) -> Iterator[str]:
     """Every order of the cloud is signed and answered, and every payment it took is on the account, once."""
     commands = {row["cid"]: row for row in folder.cloud["command"]}
     payments = {row["payment_id"]: row for row in folder.cloud["payment"]}
-    if sorted(row["cid"] for row in payments.values()) != sorted(commands):
+    credits = [cid for cid, row in commands.items() if row["type"] == "credit"]
+    if sorted(row["cid"] for row in payments.values()) != sorted(credits):
         yield "the cloud's payments and its commands do not belong together"
     for cid, row in commands.items():
         try:
@@ -1507,15 +1758,16 @@ def order_violations(folder: Folder, books: Books) -> Iterator[str]:
                 yield f"order {cid}: {name} is {value!r} in the table and {order.get(name)!r} in what was signed"
         payment = payments.get(order["args"].get("payment_id"), {})
         booked = tuple(payment.get(name) for name in ("gateway", "meter", "amount_nano", "cid", "created_at"))
-        if booked != (order["gw"], order["meter"], order["args"]["amount_nano"], cid, order["nbf"]):
+        paid = (order["gw"], order["meter"], order["args"].get("amount_nano"), cid, order["nbf"])
+        if order["type"] == "credit" and booked != paid:
             yield f"order {cid}: is not what was paid"
         answer = books.answers.get(cid, {})
         if (row["result"], bytes(row["result_body"] or b"")) != (answer.get("result"), books.result_bodies.get(cid)):
             yield f"order {cid}: its result is not the journal's"
         elif not answer["at"] <= row["result_at"] <= folder.registers["at"] or row["sent_count"] < 1:
             yield f"order {cid}: was answered before it was sent, or before the journal did"
-        if row["document"] is not None:
-            yield f"order {cid}: carries a document, which a credit does not"
+        if (row["document"] is not None) is not (order["type"] in ("set_tariff", "set_policy")):
+            yield f"order {cid}: carries a document and is a {order['type']}, or the other way round"
     for payment_id, row in payments.items():
         account = {name: entry for name, entry in books.accounts.items() if entry.meter_id == row["meter"]}
         applied = books.payments.get(payment_id)
@@ -1523,19 +1775,42 @@ def order_violations(folder: Folder, books: Books) -> Iterator[str]:
             yield f"payment {payment_id}: the cloud took {row['amount_nano']} for {row['meter']}, applied: {applied}"
 
 
+OPS_ORDERS = frozenset(("refund", "reverse", "cut", "restore", "arm", "keep_supply", "supply_hold", "notice_receipt"))
+OPS_ORDERS |= {"set_debt", "instalments", "purchase_order", "change_tenant", "payment_mode", "correction"}
+OPS_ORDERS |= {"reserved_credit", "set_policy", "revoke", "resync"}
+ORDER_KEYS = {"credit": "vend", "set_tariff": "tariff", **dict.fromkeys(OPS_ORDERS, "ops")}
+OF_TWO_PERSONS = frozenset(("refund", "reverse", "set_debt", "purchase_order", "change_tenant", "correction"))
+
+
 def opened_order(folder: Folder, envelope: bytes) -> JsonObject:
-    """The order in an envelope. ValueError when the vend key did not sign it."""
-    signature, content = envelope[1:65], envelope[65:]
-    order: JsonObject = json.loads(content)
+    """The order in an envelope. ValueError when the right key, or a second one where two must, did not sign it."""
     keys = {key["kid"]: key for key in folder.keys}
+    order = opened(keys, envelope, b"mg/1/cmd\0")
     key = keys[order["kid"]]
-    if envelope[0] != 1 or key["role"] != "vend" or order["type"] != "credit":
-        raise ValueError("is no credit of a vend key")
-    if order["args"]["amount_nano"] > key["credit_nano_max"]:
+    if key["role"] != ORDER_KEYS.get(order["type"]):
+        raise ValueError(f"is a {order['type']} of a {key['role']} key")
+    if order["type"] == "credit" and order["args"]["amount_nano"] > key["credit_nano_max"]:
         raise ValueError("is above what its key may credit")
-    if not signature_holds(bytes.fromhex(key["public_key"]), signature, b"mg/1/cmd\0" + content):
-        raise ValueError("is not signed by the key it names")
+    if order["type"] in OF_TWO_PERSONS:
+        approval = opened(keys, bytes.fromhex(order["args"]["approval"]), b"mg/1/approve\0")
+        second = keys[approval["kid"]]
+        if second["role"] not in ("ops", "tariff") or second["public_key"] == key["public_key"]:
+            raise ValueError("is approved by nobody else")
+        args = {name: value for name, value in order["args"].items() if name != "approval"}
+        same = {name: order[name] for name in ("v", "cid", "gw", "meter", "type")} | {"args": args}
+        if approval != same | {"kid": approval["kid"]}:
+            raise ValueError("is not what was approved")
     return order
+
+
+def opened(keys: Mapping[str, JsonObject], envelope: bytes, domain: bytes) -> JsonObject:
+    """What a key of the ring signed for this purpose. ValueError when it did not."""
+    content = envelope[65:]
+    said: JsonObject = json.loads(content)
+    public_key = bytes.fromhex(keys[said["kid"]]["public_key"])
+    if envelope[0] != 1 or not signature_holds(public_key, envelope[1:65], domain + content):
+        raise ValueError("is not signed by the key it names")
+    return said
 
 
 # --- Ed25519 (RFC 8032, 5.1), plainly and slowly ---------------------------------------------

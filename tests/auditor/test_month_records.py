@@ -58,6 +58,14 @@ POWER = {
     ],
 }
 VEND = {**STREET, "cycle": {"length": "vend"}}
+DEARER = {**VEND, "version": 2, "prices": {"base_by_period": {"all": "0"}, "adder_by_block": ["0.53", "0.60"]}}
+USED = {**STREET, "version": 3}
+LATE = {
+    **STREET,
+    "late_charge": {
+        "class": "other", "same_year_per_mille": "2", "later_year_per_mille": "3.5", "minimum": "1.00"
+    },
+}  # fmt: skip
 POLICY = Policy(reserve_days=0)
 CONTRACTED = Contracted(contract_w=3_000, capacity_va=9_000)
 
@@ -76,16 +84,25 @@ def auditor() -> Any:
 class Story:
     """Commands in, journal bodies out."""
 
-    def __init__(self, document: dict[str, Any], contracted: Contracted) -> None:
+    def __init__(self, document: dict[str, Any], contracted: Contracted, *later: dict[str, Any]) -> None:
         self.state, self.bodies, self.count = State(), list[tuple[str, bytes]](), 0
-        zone, tariff = fixed_zone("Asia/Shanghai", 8 * 3600, START_AT + 900 * DAY_S), load_tariff(document)
-        compiled = compile_tariff([as_used(tariff)], zone, START_AT - 40 * DAY_S, START_AT + 500 * DAY_S)
-        blocks = purchase_blocks(tariff)
-        purchases = {} if blocks is None else {"street@1": blocks}
-        keys = ({"street@1": 0}, {"street@1": 1}, {"street@1": 0})
-        terms = {"street@1": tariff.terms}
-        self.rating = Rating(reference_rate([compiled]), *keys, zone, 10_000_000, terms, purchases=purchases)
-        self.do(cmd.AcceptTariff, 0, "street@1", json.dumps(document))
+        zone, documents = fixed_zone("Asia/Shanghai", 8 * 3600, START_AT + 900 * DAY_S), (document, *later)
+        tariffs = {f"street@{entry['version']}": load_tariff(entry) for entry in documents}
+        span = (START_AT - 40 * DAY_S, START_AT + 500 * DAY_S)
+        compiled = [compile_tariff([as_used(tariff)], zone, *span) for tariff in tariffs.values()]
+        blocks = {key: purchase_blocks(tariff) for key, tariff in tariffs.items()}
+        self.rating = Rating(
+            rate=reference_rate(compiled),
+            indexes={key: index for index, key in enumerate(tariffs)},
+            positions=dict.fromkeys(tariffs, 1),
+            valid_from=dict.fromkeys(tariffs, 0),
+            zone=zone,
+            minor_nano=10_000_000,
+            terms={key: tariff.terms for key, tariff in tariffs.items()},
+            purchases={key: sold for key, sold in blocks.items() if sold is not None},
+        )
+        for entry in documents:
+            self.do(cmd.AcceptTariff, 0, f"street@{entry['version']}", json.dumps(entry))
         opened = Register(UnixSeconds(START_AT), WattHours(0))
         self.do(cmd.OpenAccount, 0, "A1", "M1", POLICY, "street@1", opened, MoneyNano(NANO), contracted=contracted)
 
@@ -137,9 +154,48 @@ def vend_story() -> list[tuple[str, bytes]]:
     return story.bodies
 
 
+def repriced_story() -> list[tuple[str, bytes]]:
+    """A vend tariff with a new price in the middle of a day, one at a midnight back, then one without purchases."""
+    story = Story(VEND, Contracted(), DEARER, USED)
+    story.pay(DAY_S, "P1", 120 * NANO)
+    story.order(cmd.ScheduleTariff, 2 * DAY_S, "street@2", UnixSeconds(START_AT + 5 * DAY_S + 40_000), ())
+    story.order(cmd.ScheduleTariff, 2 * DAY_S, "street@1", UnixSeconds(START_AT + 31 * DAY_S), ())
+    story.read(5 * DAY_S, 30_000)
+    story.read(6 * DAY_S, 40_000)
+    story.pay(7 * DAY_S, "P2", 31 * NANO)
+    signed_by = ("ops-1", "tariff-1")
+    story.order(cmd.ReversePayment, 10 * DAY_S, "P1", MoneyNano(50 * NANO), signed_by=signed_by)
+    story.read(32 * DAY_S, 60_000)
+    story.pay(33 * DAY_S, "P3", 20 * NANO)
+    story.order(cmd.ScheduleTariff, 34 * DAY_S, "street@3", UnixSeconds(START_AT + 40 * DAY_S), ())
+    story.read(41 * DAY_S, 70_000)
+    story.order(cmd.ReversePayment, 42 * DAY_S, "P3", MoneyNano(15 * NANO), signed_by=signed_by)
+    story.read(62 * DAY_S, 90_000)
+    return story.bodies
+
+
+def late_story() -> list[tuple[str, bytes]]:
+    """Bills paid in parts, early and late and over the end of a year, one put right by a correction."""
+    story = Story(LATE, Contracted())
+    story.read(30 * DAY_S, 1_500_000)
+    story.pay(35 * DAY_S, "P1", 300 * NANO)
+    story.read(61 * DAY_S, 1_900_000)
+    story.pay(62 * DAY_S, "P2", 600 * NANO)
+    story.read(91 * DAY_S, 2_000_000)
+    story.pay(100 * DAY_S, "P3", 10 * NANO)
+    correction = (MoneyNano(20 * NANO), "B3", "meter", ("ops-1", "tariff-1"))
+    story.order(cmd.PostCorrection, 101 * DAY_S, "A1", *correction)
+    story.read(122 * DAY_S, 2_100_000)
+    story.pay(280 * DAY_S, "P4", 500 * NANO)
+    story.read(307 * DAY_S, 2_100_000)
+    return story.bodies
+
+
 STORIES: dict[str, tuple[dict[str, Any], Contracted, Callable[[], list[tuple[str, bytes]]]]] = {
     "power": (POWER, CONTRACTED, power_story),
     "vend": (VEND, Contracted(), vend_story),
+    "repriced": (VEND, Contracted(), repriced_story),
+    "late": (LATE, Contracted(), late_story),
 }
 FIGURES = {
     ("power", "DemandChargePosted"): ("first_day", "end_day", "power_w_max", "posting_nano", "balance_nano"),
@@ -147,6 +203,19 @@ FIGURES = {
     ("vend", "EnergyBought"): ("before_wh", "energy_wh", "first_day", "rest_nano", "posting_nano", "balance_nano"),
     ("vend", "BoughtEnergyReturned"): ("energy_wh", "posting_nano", "basis_micro_per_kwh", "first_day"),
     ("vend", "BillIssued"): ("bought_nano",),
+    ("repriced", "TariffScheduled"): ("effective_at",),
+    ("repriced", "TariffActivated"): ("at",),
+    ("repriced", "BoughtEnergyRepriced"): (
+        "basis_before_micro_per_kwh",
+        "basis_micro_per_kwh",
+        "live_balance_nano",
+        "posting_nano",
+        "balance_nano",
+    ),
+    ("repriced", "BoughtEnergyReturned"): ("posting_nano", "basis_micro_per_kwh"),
+    ("late", "BillsSettled"): ("paid_day",),
+    ("late", "LateChargePosted"): ("posting_nano", "balance_nano"),
+    ("late", "BillIssued"): ("open_nano", "due_day", "month_nano", "bill_minor"),
 }
 
 
@@ -166,7 +235,10 @@ def complaints(auditor: Any) -> Callable[[str, list[tuple[str, bytes]]], list[st
             cloud={},
             cloud_records=[],
             damage=[],
-            registers={"at": START_AT + 70 * DAY_S, "meters": {"M1": {"start_register_wh": 0}}},
+            registers={
+                "at": START_AT + (320 if name == "late" else 70) * DAY_S,
+                "meters": {"M1": {"start_register_wh": 0}},
+            },
             street={"wall_start_at": START_AT},
             site={"site": {"1": {"time_zone": "Asia/Shanghai", "minor_digits": 2}}, "accounts": {"1": row}},
             tariff_text=json.dumps(document),
@@ -203,14 +275,24 @@ def test_one_figure_that_is_altered_is_noticed(name: str, kind: str, field: str,
     bodies, altered = STORIES[name][2](), []
     for stream, body in bodies:
         event = json.loads(body)
-        if event["type"] == kind and event[field] is not None:
+        if event["type"] == kind and event.get(field) is not None:
             event[field] += 1
         altered.append((stream, json.dumps(event).encode()))
     assert altered != bodies
     assert complaints(name, altered) != []
 
 
-@pytest.mark.parametrize(("name", "kind"), [("power", "DemandChargePosted"), ("vend", "EnergyBought")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("power", "DemandChargePosted"),
+        ("vend", "EnergyBought"),
+        ("repriced", "BoughtEnergyRepriced"),
+        ("repriced", "TariffActivated"),
+        ("late", "BillsSettled"),
+        ("late", "LateChargePosted"),
+    ],
+)
 def test_a_record_that_comes_twice_or_not_at_all_is_noticed(name: str, kind: str, complaints: Any) -> None:
     bodies = STORIES[name][2]()
     for times in (0, 2):

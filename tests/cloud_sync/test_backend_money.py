@@ -42,6 +42,7 @@ DOCUMENT = {
     "standing_charges": [{"name": "daily", "amount": "0.31", "per": "day"}],
     "minimum_bill": {"amount": "40", "per": "month"},
     "demand": [{"name": "capacity", "kind": "capacity", "unit": "kVA", "prices": ["9"], "day_divisor": 30}],
+    "late_charge": {"class": "residential", "same_year_per_mille": "1", "minimum": "1.00"},
 }
 # Blocks of what is bought: here only to post their lines beside all others.
 BOUGHT = PurchaseBlocks(Cycle(CycleLength.MONTH), PeriodPrices("all", 0, (WattHours(9_000),), (510_300, 600_000)))
@@ -104,6 +105,9 @@ def story() -> list[ev.Event]:
     do(cmd.ScheduleTariff, 9, "t@2", UnixSeconds(START_AT + 11 * DAY_S))
     pay(10, "P2", 30 * NANO)
     read(12, 30_000)
+    read(35, 250_000)
+    pay(60, "P3", 5 * NANO)  # after the due date of the bill of day 34
+    read(66, 251_000)
     return events
 
 

@@ -119,3 +119,20 @@ def test_class_without_fields_is_equal_to_itself_only() -> None:
 
     assert One() == One()
     assert len({One(), One(), Two()}) == 2  # a set compares what hashes alike
+
+
+def test_object_without_slots_is_as_frozen_and_the_same_in_everything_else() -> None:
+    @lean.dataclass(frozen=True, slots=False)
+    class Wide:
+        number: int
+        text: str = "none"
+
+    made = Wide(1, "a")
+    for name in ("number", "unknown"):
+        with pytest.raises(FrozenInstanceError, match=f"cannot assign to field '{name}'"):
+            setattr(made, name, 2)
+    with pytest.raises(FrozenInstanceError, match="cannot delete field 'number'"):
+        del made.number
+    assert (made, hash(made)) == (Wide(number=1, text="a"), hash((1, "a")))
+    assert copy.deepcopy(made) == dataclasses.replace(Wide(1), text="a") == made
+    assert msgspec.convert(msgspec.to_builtins(made), Wide) == made

@@ -19,7 +19,7 @@ from edge.core.units import UnixSeconds
 from edge.store import event_log
 from edge.store.checkpoint import Checkpoint, Position, Sums, decode_state, encode_state, packed
 from edge.store.codec import decode_event
-from edge.store.event_log import DailyCheckpoints, JournalEventLog
+from edge.store.event_log import EVENTS_MAX, DailyCheckpoints, JournalEventLog
 from edge.store.journal import JournalError, SqliteJournal
 
 VECTOR = Path(__file__).resolve().parent.parent / "vectors" / "journal_schema_1.db"
@@ -117,6 +117,25 @@ def test_one_checkpoint_a_day_and_only_the_newest_states_are_kept(path: Path) ->
     journal._connection.close()
     assert len({checkpoint.at for checkpoint in checkpoints}) == len(checkpoints) == 34
     assert states == 2
+
+
+def test_where_no_day_ends_a_start_replays_no_more_than_so_many_events(tmp_path: Path) -> None:
+    """After a clock that was far ahead no midnight passes for weeks; the records go on."""
+    path, at = tmp_path / "journal.db", recorded()[0][0].at
+    noted: list[list[ev.Event]] = [[ev.ConditionNoted(at, "clock_set", "", str(number))] for number in range(900)]
+    asyncio.run(live(path, noted[:450]))
+    assert restored(path)[1] == 450 - EVENTS_MAX
+    state = asyncio.run(live(path, noted[450:]))  # the next life goes on counting
+    assert (restored(path)[0], restored(path)[1]) == (state, 900 - 2 * EVENTS_MAX)
+    assert len(checkpoints_of(path)) == 2
+
+
+def checkpoints_of(path: Path) -> list[Checkpoint]:
+    journal = SqliteJournal.open(path, GATEWAY, record_hash)
+    try:
+        return journal.checkpoints()
+    finally:
+        journal._connection.close()
 
 
 def test_next_life_goes_on_with_the_checkpoints_of_the_one_before(tmp_path: Path) -> None:

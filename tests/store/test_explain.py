@@ -13,9 +13,12 @@ from typing import Any, get_args
 
 import pytest
 
+from edge.agent.order_commands import ORDERS
 from edge.cli import main
 from edge.core import events as ev
 from edge.core.account import State
+from edge.core.credit_terms import PaymentMode
+from edge.core.debt import DebtKind
 from edge.core.ledger import apply
 from edge.core.units import ClockQuality, ClockReading, MoneyNano, UnixSeconds, WattHours
 from edge.store.codec import EVENT_CLASSES, decode_event
@@ -260,6 +263,25 @@ def test_every_blocker_has_words() -> None:
     missing = {code for code in codes if f"blocker.{code}" not in load_words("en")}
     assert not missing
     assert get_args(ev.Event)
+
+
+def test_every_order_and_what_people_ask_for_on_site_has_words() -> None:
+    for language in LANGUAGES:
+        said = load_words(language)
+        assert {f"order_type.{name}" for name in ORDERS} <= set(said)
+        assert {f"debt.{kind.value}" for kind in DebtKind} <= set(said)
+        assert {f"mode.{mode.value}" for mode in PaymentMode} <= set(said)
+
+
+def test_a_field_has_its_own_words_before_those_of_reasons_and_a_person_is_named() -> None:
+    mode = ev.PaymentModeChanged(UnixSeconds(AT), "A9", "credit", clock(0), MoneyNano(0))
+    assert words("en").sentence(Kept("led", 1, mode)) == (
+        "Payment mode billed afterwards from here on: live balance 0.00 CNY."
+    )
+    pressed = replace(control("connected", "manual_reconnect", "key_press", None), actor="Li")
+    assert words("en").sentence(Kept("led", 1, pressed)) == "Switched on by hand: the key was pressed. By Li."
+    assert words("zh").sentence(Kept("led", 1, pressed)).startswith("手动合闸")
+    assert "Li" in words("zh").sentence(Kept("led", 1, pressed))
 
 
 # --- the command -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Exit status: 0 nothing found, 1 a violation (or a mutant nobody caught), 2 bad a
 import argparse
 import os
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -65,6 +66,8 @@ def run_sim(options: argparse.Namespace) -> int:
     ]
     for report in _reports(settings, options.jobs or os.cpu_count() or 1):
         totals.add(report)
+        if len(settings) > 1:
+            _say_progress(totals, len(settings))
         if not options.json:
             _print_violations(report)
     _print_totals(totals, as_json=options.json)
@@ -78,6 +81,13 @@ def _reports(settings: Sequence[Setting], jobs: int) -> Iterator[Report]:
         return
     with ProcessPoolExecutor(min(jobs, len(settings)), get_context("spawn")) as pool:
         yield from pool.map(run_world, settings)
+
+
+def _say_progress(totals: "Totals", count: int) -> None:
+    """A line for each world that is over, to whoever waits: a terminal or a file."""
+    found = len(totals.violations)
+    so_far = f"{totals.meter_years:.3f} meter-years and {found} violation{'' if found == 1 else 's'} so far"
+    print(f"world {len(totals.hashes)} of {count}: {so_far}", file=sys.stderr, flush=True)
 
 
 @dataclass(slots=True)

@@ -59,6 +59,15 @@ class Price:
 FLAT = Price("sim-flat@1", 600_000, 600_000)
 BY_TIME = Price("sim-time@1", 300_000, 900_000)
 BY_BLOCK = Price("sim-block@1", 500_000, 800_000)
+# Blocks of what is bought in a month: all use is charged at the first price, and purchases cost what is beyond.
+BY_PURCHASE = Price("sim-vend@1", 500_000, 500_000)
+PURCHASE_LIMIT_WH, PURCHASE_SECOND_MICRO = 20_000, 800_000
+# Two parts: energy, and the contract by the month, above 105 % of it the excess again.
+BY_POWER = Price("sim-power@1", 600_000, 600_000)
+CONTRACT_W, CONTRACT_MICRO_PER_KW = 1_000, 3_000_000
+PRICES = (FLAT, BY_TIME, BY_BLOCK, BY_PURCHASE, BY_POWER)
+# Houses that pay so, by their number: what is drawn from the seed stays what it was.
+_PURCHASE_HOUSE, _POWER_HOUSE, _STREET = 5, 6, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,12 @@ class House:
 
 def draw_houses(chance: random.Random, meters: int) -> tuple[House, ...]:
     """The customers of a site."""
-    return tuple(_draw_house(chance, number) for number in range(1, meters + 1))
+    return tuple(_with_own_tariff(_draw_house(chance, number)) for number in range(1, meters + 1))
+
+
+def _with_own_tariff(house: House) -> House:
+    own = {_PURCHASE_HOUSE: BY_PURCHASE, _POWER_HOUSE: BY_POWER}.get(house.number % _STREET)
+    return house if own is None else replace(house, price=own)
 
 
 def _draw_house(chance: random.Random, number: int) -> House:
@@ -199,6 +213,7 @@ def _account_entry(house: House) -> AccountEntry:
         opening_nano=MoneyNano(house.opening_nano),
         protected=house.protected,
         policy=house.policy,
+        contract_w=CONTRACT_W if house.price == BY_POWER else None,
     )
 
 
@@ -241,5 +256,29 @@ DOCUMENTS = (
         periods=_ALL_DAY,
         blocks={"scope": "cycle", "limits_kwh": ["150"]},
         prices={"table": {"all": ["0.5", "0.8"]}},
+    ),
+    _document(
+        "sim-vend",
+        cycle={"length": "vend"},
+        periods=_ALL_DAY,
+        blocks={"scope": "cycle", "limits_kwh": ["20"]},
+        prices={"table": {"all": ["0.5", "0.8"]}},
+    ),
+    _document(
+        "sim-power",
+        periods=_ALL_DAY,
+        prices={"table": {"all": ["0.6"]}},
+        demand=[
+            {
+                "name": "contract",
+                "kind": "contract",
+                "unit": "kW",
+                "prices": ["3"],
+                "window_min": SLOT_MINUTES,
+                "slip_min": SLOT_MINUTES,
+                "day_divisor": 30,
+                "over_contract": {"threshold_percent": "105", "factor": 2},
+            }
+        ],
     ),
 )

@@ -38,10 +38,14 @@ from hw.sim.world.mutants import MUTANTS
 from hw.sim.world.people import People
 from hw.sim.world.script import Script
 from hw.sim.world.site import (
-    BY_BLOCK,
-    BY_TIME,
-    FLAT,
+    BY_POWER,
+    BY_PURCHASE,
+    CONTRACT_MICRO_PER_KW,
+    CONTRACT_W,
     GATEWAY_ID,
+    PRICES,
+    PURCHASE_LIMIT_WH,
+    PURCHASE_SECOND_MICRO,
     ROUND_MS,
     UTC_OFFSET_S,
     House,
@@ -60,7 +64,7 @@ BUSY_MS = 11_000
 DENSE_MS = 60_000
 CATCH_UP_MS = 60_000
 HEALED_MS = 900_000
-PAGES_EVERY = 8
+PAGES_EVERY = 32
 HAND_MS = 6 * HOUR_MS  # the world reads contacts seldom, so the gateway is slow to see a hand
 HEAL_MS_MIN = DAY_MS
 TOUCH_MS = 100
@@ -695,10 +699,13 @@ def _listed(result: object) -> list[object]:
     return result if isinstance(result, list) else []
 
 
+_PURCHASE = (PURCHASE_LIMIT_WH, BY_PURCHASE.least_micro, PURCHASE_SECOND_MICRO)
+
+
 def terms_of(house: House) -> Terms:
     """An account's terms as plain numbers, for somebody who shares no code with the core."""
     policy = house.policy
-    price = {entry.tariff: entry for entry in (FLAT, BY_TIME, BY_BLOCK)}[house.price.tariff]
+    price = {entry.tariff: entry for entry in PRICES}[house.price.tariff]
     offline = {
         OfflinePolicy.ENFORCE: None,
         OfflinePolicy.ENFORCE_FOR_HOURS: policy.offline_hours * HOUR_MS,
@@ -720,5 +727,7 @@ def terms_of(house: House) -> Terms:
         offline_ms_max=offline[policy.offline],
         friendly_min=() if policy.friendly_windows is None else policy.friendly_windows.windows,
         emergency_nano=policy.credit.emergency_limit_nano,
+        purchase=_PURCHASE if price == BY_PURCHASE else None,
+        contract=(CONTRACT_W, CONTRACT_MICRO_PER_KW) if price == BY_POWER else None,
         valid_ms=None if policy.valid_until is None else (policy.valid_until - START_AT) * 1000,
     )
