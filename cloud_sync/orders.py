@@ -1,8 +1,9 @@
 """Signed orders and documents: what the cloud may make a gateway do, and who may say so.
 
 An order travels in an envelope (envelope.py), on `dn/cmd` or as a voucher: same bytes, same
-check. Amounts are nano-currency, `nbf` and `exp` Unix seconds. Source: the wire contract,
-Down: commands and money; SECURITY R1, R3, R4.
+check. Who may order what, and with which arguments, is the table of order_types.py. Amounts are
+nano-currency, `nbf` and `exp` Unix seconds. Source: the wire contract, Down: commands and money;
+SECURITY R1, R3, R4.
 
 `verify_order` refuses with the first reason that applies, in this order:
 
@@ -17,15 +18,15 @@ Down: commands and money; SECURITY R1, R3, R4.
     arguments      arguments do not fit the type (a credit with `exp`, a cut without `sv` ...)
     cap            a credit above what this key may credit
     amount         0, negative, or not an integer
-    approval       takes money back, and no second person's key says the same (SECURITY R6)
+    approval       needs two persons, and no second person's key says the same (SECURITY R6)
 
 Nothing here knows the clock or what was applied before: `window_refusal` is asked by whoever
 holds the clock, duplicates and supersession are the account's business.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -39,11 +40,20 @@ from cloud_sync.envelope import (
     split,
 )
 from cloud_sync.keys import KeyEntry, KeyRing, Role, Signer
+from cloud_sync.order_types import (
+    AMOUNT_NANO_MAX,
+    APPROVAL,
+    ORDER_TYPES,
+    ArgumentError,
+    Arguments,
+    CreditArguments,
+    RefundArguments,
+    arguments_of,
+)
 from cloud_sync.wire import CONTRACT_VERSION, Approval, Document, Order, WireError, decode_json
 
 ORDER_BYTES_MAX: Final = 4096
 DOCUMENT_BYTES_MAX: Final = 128 * 1024
-AMOUNT_NANO_MAX: Final = 9 * 10**18  # fits a signed 64-bit integer with room for the sum's check
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +69,7 @@ class OrderRefused:
     order: Order | None = None
 
 
-# Which role may order what. A missing row is a refusal.
-ORDER_ROLES: Final[Mapping[str, Role]] = {
-    "credit": Role.VEND,
-    "refund": Role.OPS,
-    "reverse": Role.OPS,
-    "cut": Role.OPS,
-    "restore": Role.OPS,
-    "arm": Role.OPS,
-    "keep_supply": Role.OPS,
-    "set_policy": Role.OPS,
-    "set_roster": Role.OPS,
-    "set_config": Role.OPS,
-    "revoke": Role.OPS,
-    "resync": Role.OPS,
-    "set_tariff": Role.TARIFF,
-}
-
-# Corrections need two signatures: the order's own, and one of another key with one of these roles.
-APPROVED_TYPES: Final = frozenset(("refund", "reverse"))
+# Who may give the second signature of what needs two: the key is another one than the order's own.
 APPROVAL_ROLES: Final = frozenset((Role.OPS, Role.TARIFF))
 
 DOCUMENT_ROLES: Final[Mapping[str, Role]] = {
@@ -102,7 +94,7 @@ def verify_order(envelope: bytes, ring: KeyRing, gateway_id: str) -> Order | Ord
         return opened
     order, key = opened
     refusal = _content_refusal(order, key, gateway_id)
-    if refusal is None and order.type in APPROVED_TYPES and approved_by(order, ring) is None:
+    if refusal is None and ORDER_TYPES[order.type].approved and approved_by(order, ring) is None:
         refusal = OrderRefused("approval", "needs a second person's signature over the same order")
     if refusal is None:
         return order
@@ -112,12 +104,12 @@ def verify_order(envelope: bytes, ring: KeyRing, gateway_id: str) -> Order | Ord
 def approve_order(order: Order, signer: Signer) -> Order:
     """The same order with a second person's approval in it. It must be signed afterwards, by another key."""
     approval = seal(DOMAIN_APPROVAL, signer.key, msgspec.json.encode(_approval_of(order, signer.kid)))
-    return msgspec.structs.replace(order, args={**order.args, "approval": approval.hex()})
+    return msgspec.structs.replace(order, args={**order.args, APPROVAL: approval.hex()})
 
 
 def approved_by(order: Order, ring: KeyRing) -> str | None:
     """The key id of the second person who signed the same order, None unless there is one who may."""
-    stated = order.args.get("approval")
+    stated = order.args.get(APPROVAL)
     try:
         parts = split(bytes.fromhex(stated)) if isinstance(stated, str) else None
         approval = None if parts is None else decode_json(_APPROVAL, parts.content)
@@ -134,7 +126,7 @@ def approved_by(order: Order, ring: KeyRing) -> str | None:
 
 
 def _approval_of(order: Order, kid: str) -> Approval:
-    args = {name: value for name, value in order.args.items() if name != "approval"}
+    args = {name: value for name, value in order.args.items() if name != APPROVAL}
     return Approval(v=order.v, cid=order.cid, gw=order.gw, meter=order.meter, type=order.type, args=args, kid=kid)
 
 
@@ -191,17 +183,18 @@ _Content = TypeVar("_Content", Order, Document)
 
 
 def _content_refusal(order: Order, key: KeyEntry, gateway_id: str) -> OrderRefused | None:
-    role = ORDER_ROLES.get(order.type)
-    if role is None:
+    kind = ORDER_TYPES.get(order.type)
+    if kind is None:
         return OrderRefused("unknown_type", order.type)
-    if key.role is not role:
+    if key.role is not kind.role:
         return OrderRefused("role", f"{key.role.value} may not {order.type}")
     if order.gw != gateway_id:
         return OrderRefused("wrong_gateway", order.gw)
-    fault = _ARGUMENT_CHECKS[order.type](order)
-    if fault is not None:
-        return OrderRefused("arguments", fault)
-    return _amount_refusal(order, key)
+    try:
+        arguments = arguments_of(order)
+    except ArgumentError as error:
+        return OrderRefused("arguments", str(error))
+    return _amount_refusal(arguments, key)
 
 
 def _open_order(envelope: bytes, ring: KeyRing) -> tuple[Order, KeyEntry] | OrderRefused:
@@ -230,84 +223,12 @@ def _open(
     return content, key
 
 
-def _amount_refusal(order: Order, key: KeyEntry) -> OrderRefused | None:
-    amount_nano = order.args.get("amount_nano")
-    if order.type not in _MONEY_TYPES:
-        return None
-    assert isinstance(amount_nano, int)
-    if order.type == "credit" and (key.credit_nano_max is None or amount_nano > key.credit_nano_max):
+def _amount_refusal(arguments: Arguments, key: KeyEntry) -> OrderRefused | None:
+    if not isinstance(arguments, CreditArguments | RefundArguments):
+        return None  # amounts that may be 0 or negative are judged by the account's own limits
+    amount_nano, cap_nano = arguments.amount_nano, key.credit_nano_max
+    if isinstance(arguments, CreditArguments) and (cap_nano is None or amount_nano > cap_nano):
         return OrderRefused("cap", str(amount_nano))
     if not 0 < amount_nano <= AMOUNT_NANO_MAX:
         return OrderRefused("amount", str(amount_nano))
     return None
-
-
-_MONEY_TYPES: Final = frozenset(("credit", "refund"))
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= 64
-
-
-def _credit_fault(order: Order) -> str | None:
-    if order.exp is not None:
-        return "a credit has no exp: only a revoke ends it"
-    return _money_fault(order)
-
-
-def _money_fault(order: Order) -> str | None:
-    if not order.meter:
-        return "names no meter"
-    if not _is_text(order.args.get("payment_id")):
-        return "payment_id must be text of 1 to 64 characters"
-    if not _is_integer(order.args.get("amount_nano")):
-        return "amount_nano must be an integer"
-    return None
-
-
-def _reverse_fault(order: Order) -> str | None:
-    if "amount_nano" in order.args:
-        return "a reversal takes back all that is left; a part is a refund"
-    return None if order.meter and _is_text(order.args.get("payment_id")) else "needs a meter and a payment_id"
-
-
-def _supply_fault(order: Order) -> str | None:
-    if not order.meter:
-        return "names no meter"
-    return None if order.exp is not None and order.sv is not None else "needs exp and sv"
-
-
-def _document_fault(order: Order) -> str | None:
-    version, digest = order.args.get("version"), order.args.get("hash")
-    if not _is_integer(version) or not isinstance(digest, str) or len(digest) != 64:
-        return "needs version and hash of the document"
-    return None
-
-
-def _revoke_fault(order: Order) -> str | None:
-    return None if _is_text(order.args.get("cid")) else "needs the cid to revoke"
-
-
-def _no_fault(_order: Order) -> str | None:
-    return None
-
-
-_ARGUMENT_CHECKS: Final[Mapping[str, Callable[[Order], str | None]]] = {
-    "credit": _credit_fault,
-    "refund": _money_fault,
-    "reverse": _reverse_fault,
-    "cut": _supply_fault,
-    "restore": _supply_fault,
-    "arm": _supply_fault,
-    "keep_supply": _supply_fault,
-    "set_policy": _document_fault,
-    "set_roster": _document_fault,
-    "set_config": _document_fault,
-    "set_tariff": _document_fault,
-    "revoke": _revoke_fault,
-    "resync": _no_fault,
-}

@@ -169,6 +169,14 @@ class CommandDoor(Protocol):
         """The customer's own wish to draw on the emergency credit that is offered."""
         ...
 
+    async def press_key(self, account_id: str, actor: str) -> DoorAnswer:
+        """Somebody on site switches on a supply that is ready for reconnection."""
+        ...
+
+    async def confirm_notice(self, account_id: str, number: int, raised_at: int, actor: str) -> DoorAnswer:
+        """Somebody on site has shown a notice, the one of that number raised at that instant, to the customer."""
+        ...
+
     async def enter_token(self, account_id: str, text: str, actor: str) -> DoorAnswer:
         """A token's digits as typed, for an account whose meter has a decoder. Each actor has a lock of his own."""
         ...

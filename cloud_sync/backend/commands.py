@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cloud_sync.backend.database import transaction
+from cloud_sync.envelope import OVERHEAD_BYTES
 from cloud_sync.keys import KeyRing, Role, Signer
+from cloud_sync.order_types import ORDER_TYPES
 from cloud_sync.orders import (
-    ORDER_ROLES,
     OrderRefused,
     approve_order,
     sign_document,
@@ -26,12 +27,15 @@ from cloud_sync.orders import (
 from cloud_sync.wire import CONTRACT_VERSION, Document, Order
 
 SUPPLY_ORDER_SECONDS: Final = 24 * 3600  # how long a cut or restore may still be obeyed, by default
+# These say what shall be from now on: two of them under way could come in the wrong order.
+STATES: Final = frozenset(("supply_hold", "set_debt", "payment_mode", "change_tenant"))
 
 
 class OrderNotPossible(Exception):
     """The request cannot become an order; `reason` is stable for programs.
 
-    Reasons: unknown_gateway, no_key, payment_conflict, document_conflict, malformed, and those of orders.py.
+    Reasons: unknown_gateway, no_key, payment_conflict, document_conflict, pending (an order about the same is not
+    answered yet), no_notice, malformed, and those of orders.py.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -101,11 +105,96 @@ class CommandDesk:
         """Ends an operator's cut. Raises OrderNotPossible."""
         return self._supply("restore", gateway_id, meter_id, at, valid_seconds)
 
+    def arm(self, gateway_id: str, meter_id: str, at: int, valid_seconds: int = SUPPLY_ORDER_SECONDS) -> Placed:
+        """Ends an operator's cut when somebody presses the key on site. Raises OrderNotPossible."""
+        return self._supply("arm", gateway_id, meter_id, at, valid_seconds)
+
     def keep_supply(
         self, gateway_id: str, meter_id: str, keep: bool, at: int, valid_seconds: int = SUPPLY_ORDER_SECONDS
     ) -> Placed:
         """Sets or lifts an order that refuses every cut. Raises OrderNotPossible."""
         return self._supply("keep_supply", gateway_id, meter_id, at, valid_seconds, {"keep": keep})
+
+    def order(
+        self,
+        order_type: str,
+        gateway_id: str,
+        meter_id: str,
+        arguments: dict[str, Any],
+        at: int,
+        second: Signer | None = None,
+        reference: str = "",
+    ) -> Placed:
+        """One order of a type without a method of its own; `second` is another person's key where two must sign.
+
+        The same request again is the same command; `reference` tells two equal ones apart. What says how things
+        shall be (STATES) may be said again once it is answered, and waits for an answer about the same thing.
+        Raises OrderNotPossible.
+        """
+        asked = json.dumps([gateway_id, meter_id, arguments, reference], sort_keys=True)
+        cid = f"{order_type}-" + hashlib.sha256(asked.encode()).hexdigest()[:32]
+        with transaction(self._database):
+            if order_type in STATES:
+                cid = self._next_state(cid, order_type, gateway_id, meter_id, arguments)
+            if self.envelope(cid) is not None:
+                return Placed(cid, new=False)
+            self._place(order_type, cid, gateway_id, meter_id, arguments, at, second=second)
+        return Placed(cid, new=True)
+
+    def notice_receipt(
+        self,
+        gateway_id: str,
+        meter_id: str,
+        number: int,
+        at: int,
+        raised_at: int | None = None,
+        document_hash: str | None = None,
+    ) -> Placed:
+        """Says that a notice was handed over; by default the newest of that number that the ledger here has.
+
+        Raises OrderNotPossible.
+        """
+        raised = self._newest_notice(gateway_id, meter_id, number) or {}
+        instant = raised.get("at") if raised_at is None else raised_at
+        if instant is None:
+            raise OrderNotPossible(
+                "no_notice", f"no notice {number} of {meter_id} has come in; state when it was raised"
+            )
+        arguments = {"number": number, "raised_at": instant}
+        known_hash = raised.get("document_hash", "") if raised.get("at") == instant else ""
+        digest = known_hash if document_hash is None else document_hash
+        return self.order(
+            "notice_receipt", gateway_id, meter_id, arguments | ({"document_hash": digest} if digest else {}), at
+        )
+
+    def _newest_notice(self, gateway_id: str, meter_id: str, number: int) -> dict[str, Any] | None:
+        """The record of the newest notice of a meter's account, from the ledger as it came in."""
+        row = self._database.execute("SELECT roster FROM gateway WHERE id = ?", (gateway_id,)).fetchone()
+        roster = json.loads(row[0]) if row is not None and row[0] is not None else []
+        accounts = [entry["account"] for entry in roster if entry["meter"] == meter_id]
+        sql = (
+            "SELECT body FROM record WHERE gateway = ? AND stream = 'led'"
+            " AND instr(body, CAST('\"NoticeRaised\"' AS BLOB)) ORDER BY epoch DESC, seq DESC"
+        )
+        for (body,) in self._database.execute(sql, (gateway_id,)):
+            event: dict[str, Any] = json.loads(body)
+            if event.get("type") == "NoticeRaised" and event["account"] in accounts and event["number"] == number:
+                return event
+        return None
+
+    def _next_state(
+        self, stem: str, order_type: str, gateway_id: str, meter_id: str, arguments: Mapping[str, Any]
+    ) -> str:
+        """The command id of a state that is asked for again: a new one once the last is answered."""
+        sql = "SELECT cid, envelope FROM command WHERE gateway = ? AND meter = ? AND type = ? AND result IS NULL"
+        for cid, envelope in self._database.execute(sql, (gateway_id, meter_id, order_type)).fetchall():
+            if str(cid).startswith(stem):
+                return str(cid)
+            under_way = json.loads(envelope[OVERHEAD_BYTES:])["args"]
+            if under_way.get("kind") == arguments.get("kind"):
+                raise OrderNotPossible("pending", f"{cid} is not answered yet; revoke it, or wait")
+        sql = "SELECT count(*) FROM command WHERE cid LIKE ?"
+        return f"{stem}-{self._database.execute(sql, (stem + '-%',)).fetchone()[0] + 1}"
 
     def take_back(
         self,
@@ -279,7 +368,7 @@ class CommandDesk:
         return row
 
     def _signer(self, order_type: str) -> Signer:
-        signer = self._signers.get(ORDER_ROLES[order_type])
+        signer = self._signers.get(ORDER_TYPES[order_type].role)
         if signer is None:
             raise OrderNotPossible("no_key", f"this desk cannot sign {order_type}")
         return signer

@@ -12,25 +12,27 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import datetime
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final
 
 from cloud_sync.backend.commands import CommandDesk, OrderNotPossible, Placed, Risk
 from cloud_sync.backend.database import open_database
-from cloud_sync.keys import KEYRING_FILE, load_key_ring, load_signer, load_signers
+from cloud_sync.backend.order_kinds import add_kinds, add_second, second_of
+from cloud_sync.backend.order_values import amount_nano, instant
+from cloud_sync.keys import KEYRING_FILE, load_key_ring, load_signers
 
 EXIT_BAD_INPUT: Final = 2
 FILE_BYTES_MAX: Final = 128 * 1024
-NANO: Final = 10**9
 EXAMPLE: Final = """example:
   wattgate order --db cloud.db --keys keys gw-1 credit M01 P-77 50.00
   wattgate order --db cloud.db --keys keys gw-1 set-policy policy.json --meter M01 --meter M02
   wattgate order --db cloud.db --keys keys gw-1 set-policy policy.json --risk-level high --risk-until 1798646400
   wattgate order --db cloud.db --keys keys gw-1 take-back M01 P-77 --second-keys /media/key --second-kid tariff-1
   wattgate order --db cloud.db --keys keys gw-1 permit 2 --out permit.bin
+  wattgate order --db cloud.db --keys keys gw-1 notice-receipt M01 2
+  wattgate order --db cloud.db --keys keys gw-1 supply-hold weather_hold storm-12 --until 2026-12-31T00:00+08:00
   wattgate order --db cloud.db --keys keys gw-1 result cr-0f3a
+`wattgate order --db cloud.db --keys keys gw-1 ORDER --help` has the arguments of each, with an example
 """
 
 # Says what is wrong with a policy document's text by a ValueError. The gateway's own reader, given in.
@@ -48,15 +50,16 @@ def add_order_command(
     order.add_argument("--keys", required=True, type=Path, metavar="DIR", help="keyring.json and <kid>.pem files")
     order.add_argument("--json", action="store_true", help="one object for programs")
     order.add_argument("gateway", metavar="GATEWAY")
-    order.set_defaults(run=_run, check_policy=check_policy)
+    order.set_defaults(run=_run, check_policy=check_policy, now=_now)
     kinds = order.add_subparsers(required=True, metavar="ORDER")
 
     credit = _kind(kinds, "credit", "a payment", _credit)
     _meter_and_payment(credit)
-    credit.add_argument("amount", type=_amount_nano, metavar="AMOUNT")
+    credit.add_argument("amount", type=amount_nano, metavar="AMOUNT")
     for name, what, place in (
         ("cut", "an operator's cut, which no payment undoes", CommandDesk.cut),
         ("restore", "ends an operator's cut", CommandDesk.restore),
+        ("arm", "ends an operator's cut once somebody presses the key on site", CommandDesk.arm),
     ):
         supply = _kind(kinds, name, what, _supply)
         supply.add_argument("meter", metavar="METER")
@@ -66,10 +69,15 @@ def add_order_command(
     keep.add_argument("--off", action="store_true", help="lifts it")
     back = _kind(kinds, "take-back", "takes back a payment, or a part of it, with two signatures", _take_back)
     _meter_and_payment(back)
-    back.add_argument("--amount", type=_amount_nano, metavar="AMOUNT", help="a part (default: all that is left)")
-    back.add_argument("--second-keys", required=True, type=Path, metavar="DIR", help="where the second person's key is")
-    back.add_argument("--second-kid", required=True, metavar="KID", help="which key that is")
+    back.add_argument("--amount", type=amount_nano, metavar="AMOUNT", help="a part (default: all that is left)")
+    add_second(back)
     back.add_argument("--reference", default="", metavar="TEXT", help="tells two equal requests apart")
+    receipt = _kind(kinds, "notice-receipt", "a notice was handed over, as the cloud can prove", _notice_receipt)
+    receipt.add_argument("meter", metavar="METER")
+    receipt.add_argument("number", type=int, choices=(1, 2, 3), help="which notice")
+    receipt.add_argument("--raised-at", type=instant, metavar="TIME", help="(default: the newest the ledger has)")
+    receipt.add_argument("--document-hash", metavar="HEX", help="of a formal notice (default: the ledger's)")
+    add_kinds(kinds)
     _add_documents(kinds)
     revoke = _kind(kinds, "revoke", "takes back an order that is not answered yet", _revoke)
     revoke.add_argument("cid", metavar="CID")
@@ -83,12 +91,12 @@ def add_order_command(
 def _add_documents(kinds: Any) -> None:
     tariff = _kind(kinds, "set-tariff", "sends a tariff and puts it in force", _set_tariff)
     tariff.add_argument("file", type=Path, metavar="FILE")
-    tariff.add_argument("--effective-at", required=True, type=_instant, metavar="TIME")
+    tariff.add_argument("--effective-at", required=True, type=instant, metavar="TIME")
     policy = _kind(kinds, "set-policy", "sends a policy and puts meters under it", _set_policy)
     policy.add_argument("file", type=Path, metavar="FILE")
     policy.add_argument("--meter", action="append", default=[], metavar="METER", help="(default: the whole site)")
     policy.add_argument("--risk-level", metavar="NAME", help="a level of the document, with --risk-until")
-    policy.add_argument("--risk-until", type=_instant, metavar="TIME", help="when the normal policy is back")
+    policy.add_argument("--risk-until", type=instant, metavar="TIME", help="when the normal policy is back")
 
 
 def _kind(kinds: Any, name: str, what: str, place: Callable[[CommandDesk, _Asked], Placed]) -> argparse.ArgumentParser:
@@ -134,10 +142,13 @@ def _keep_supply(desk: CommandDesk, asked: _Asked) -> Placed:
 
 
 def _take_back(desk: CommandDesk, asked: _Asked) -> Placed:
-    second = load_signer(asked.second_keys, asked.second_kid)
-    return desk.take_back(
-        asked.gateway, asked.meter, asked.payment, asked.amount, second, _now(), reference=asked.reference
-    )
+    second, reference = second_of(asked), asked.reference
+    return desk.take_back(asked.gateway, asked.meter, asked.payment, asked.amount, second, _now(), reference)
+
+
+def _notice_receipt(desk: CommandDesk, asked: _Asked) -> Placed:
+    raised_at, document_hash = asked.raised_at, asked.document_hash
+    return desk.notice_receipt(asked.gateway, asked.meter, asked.number, _now(), raised_at, document_hash)
 
 
 def _set_tariff(desk: CommandDesk, asked: _Asked) -> Placed:
@@ -199,26 +210,3 @@ def _version_in(path: Path, body: str) -> int:
     if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version < 2**31:
         raise ValueError(f"{path}: /version: allowed is a whole number from 1 on")
     return version
-
-
-def _amount_nano(text: str) -> int:
-    try:
-        nano = Decimal(text) * NANO
-        whole = int(nano)
-    except (InvalidOperation, ValueError, OverflowError):
-        whole, nano = 0, Decimal(1)
-    if whole != nano or not 0 < whole <= 9 * 10**18:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an amount above 0, as 12.34")
-    return whole
-
-
-def _instant(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= 12:
-        return int(text)
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time: 2026-12-31T00:00+08:00, or Unix seconds")
-    return int(at.timestamp())

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from cloud_sync.order_types import ORDER_TYPES
 from cloud_sync.proof.checkpoint import Checkpoint
 from cloud_sync.proof.head import TreeHead
 from cloud_sync.proof.receipt import HeadFile, Proof, Receipt
@@ -84,6 +85,7 @@ TYPES: Final[tuple[type, ...]] = (
     HeadFile,
     Receipt,
     Proof,
+    *dict.fromkeys(kind.arguments for kind in ORDER_TYPES.values()),  # `args` of an order, by its type
 )
 
 

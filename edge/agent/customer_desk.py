@@ -1,7 +1,9 @@
-"""What a customer may do for himself on site, besides entering tokens: select the emergency credit.
+"""What people do on site, besides entering tokens: select emergency credit, press the key, hand over a notice.
 
-One command to the core, which decides; the answer is given after the commit. Codes of answers.
-Accepted: emergency_selected. Refused: not_offered, unknown_account. Amounts nano of the account's unit.
+One command to the core, which decides; the answer is given after the commit, and the record names the person.
+Codes of answers. Accepted: emergency_selected, switched_on, notice_confirmed. Refused: unknown_account; not_offered;
+no_transition, local_reason (a key press reconnects nobody who has not paid); no_notice, other_notice,
+other_proof, already_delivered, document. Amounts nano of the account's unit.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,13 +12,16 @@ from typing import Any
 from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.account import State
+from edge.core.disconnect_control import Trigger
+from edge.core.policy import NoticeProof
 from edge.core.step import Stepped
-from edge.core.units import ClockReading
+from edge.core.switching import KEY_PRESS
+from edge.core.units import ClockReading, UnixSeconds
 from edge.ports import DoorAnswer
 
 
 class CustomerDesk:
-    """Takes what customers select."""
+    """Takes what people on site ask for."""
 
     def __init__(
         self,
@@ -46,3 +51,27 @@ class CustomerDesk:
             if isinstance(event, ev.RequestRefused):
                 return DoorAnswer(False, event.reason, params)
         raise AssertionError(stepped.events)  # without an order's id there is always one of the two
+
+    async def press_key(self, account_id: str, actor: str) -> DoorAnswer:
+        """Closes a supply that is ready for reconnection, as the key of a meter does."""
+        clock = self._read_clock()
+        command = cmd.SwitchSupply(clock, account_id, Trigger.MANUAL_RECONNECT, KEY_PRESS, actor=actor)
+        return await self._ask(command, account_id, "switched_on")
+
+    async def confirm_notice(self, account_id: str, number: int, raised_at: int, actor: str) -> DoorAnswer:
+        """A notice was shown to the customer on site: the receipt of that very notice, from now on."""
+        command = cmd.ConfirmNotice(
+            received=self._read_clock(),
+            account_id=account_id,
+            number=number,
+            proof=NoticeProof.LOCAL_DISPLAY.value,
+            raised_at=UnixSeconds(raised_at),
+            actor=actor,
+        )
+        return await self._ask(command, account_id, "notice_confirmed")
+
+    async def _ask(self, command: cmd.SwitchSupply | cmd.ConfirmNotice, account_id: str, accepted: str) -> DoorAnswer:
+        assert command.actor  # without a name a refusal would leave no record
+        stepped = await self._submit(command)
+        refused = [event.reason for event in stepped.events if isinstance(event, ev.RequestRefused)]
+        return DoorAnswer(not refused, refused[0] if refused else accepted, {"account": account_id})

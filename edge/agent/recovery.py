@@ -156,6 +156,14 @@ class StandBy:
         """Nothing is decided on balances that may be old, and nobody is cut meanwhile."""
         return DoorAnswer(False, "recovery", {})
 
+    async def press_key(self, _account_id: str, _actor: str) -> DoorAnswer:
+        """No relay is switched here."""
+        return DoorAnswer(False, "recovery", {})
+
+    async def confirm_notice(self, _account_id: str, _number: int, _raised_at: int, _actor: str) -> DoorAnswer:
+        """No grace begins here."""
+        return DoorAnswer(False, "recovery", {})
+
     async def enter_token(self, _account_id: str, _text: str, _actor: str) -> DoorAnswer:
         """Nor is a token: this store may have forgotten that it was spent."""
         return DoorAnswer(False, "recovery", {})

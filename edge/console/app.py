@@ -15,6 +15,7 @@ from edge.agent.snapshot import SnapshotSource
 from edge.console.console import Console, console_of, make_console
 from edge.console.emergency import emergency_answer, emergency_form, select_emergency
 from edge.console.live import live
+from edge.console.on_site import do_on_site, on_site_answer, on_site_form
 from edge.console.pages import account, events, health, static, street
 from edge.console.security import AllowedHosts, SecureResponses, secure
 from edge.console.settings import ConsoleSettings
@@ -36,6 +37,9 @@ ROUTES = (
     Route("/emergency", emergency_form, methods=["GET"]),
     Route("/emergency", select_emergency, methods=["POST"]),
     Route("/emergency/{answer_id}", emergency_answer, methods=["GET"]),
+    Route("/on-site", on_site_form, methods=["GET"]),
+    Route("/on-site", do_on_site, methods=["POST"]),
+    Route("/on-site/{answer_id}", on_site_answer, methods=["GET"]),
     Route("/live", live, methods=["GET"]),
     Route("/health", health, methods=["GET"]),
     Route("/static/{name}", static, methods=["GET"]),
@@ -67,6 +71,7 @@ def create_app(source: SnapshotSource, ledger: LedgerReader, door: CommandDoor, 
     app.state.answers = RecentAnswers()
     app.state.token_answers = RecentAnswers()
     app.state.emergency_answers = RecentAnswers()
+    app.state.on_site_answers = RecentAnswers()
     return app
 
 

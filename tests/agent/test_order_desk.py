@@ -18,6 +18,11 @@ from edge.ports import DoorAnswer
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 YUAN = 1_000_000_000
+HOLD = {"kind": "dispute", "reference": "case 7"}
+DEBT = {"kind": "old", "amount_nano": 5 * YUAN, "reference": "bill 3"}
+PLAN = {"plan_id": "plan-1", "total_nano": 5 * YUAN, "parts": [[20_600, 4_000], [20_630, 6_000]]}
+BUY = {"number": 7, "operation": "append", "unit": "money", "value_nano": 5 * YUAN}
+CORRECTION = {"amount_nano": -YUAN, "reference": "led 12", "reason": "wrong meter"}
 
 
 class Checks:
@@ -201,7 +206,25 @@ def test_same_payment_under_another_order_is_a_duplicate(at_desk: Any) -> None:
         (lambda desk: desk.order("set_tariff", args=tariff_order(desk, effective_at="soon")), "arguments"),
         (lambda desk: desk.order("set_tariff", args=tariff_order(desk, effective_at=10**30)), "arguments"),
         (lambda desk: desk.order("set_tariff", args=tariff_order(desk, effective_at=0)), "before_valid_from"),
-        (lambda desk: desk.order("arm", exp=2**39, sv=1), "not_supported"),
+        (lambda desk: desk.order("arm", exp=2**39, sv=1), "no_transition"),  # it is on
+        (lambda desk: desk.order("arm", meter="M09", exp=2**39, sv=1), "unknown_account"),
+        (lambda desk: desk.order("arm", exp=2**39, sv=1, args={"reason": 7}), "arguments"),
+        (lambda desk: desk.order("supply_hold", meter="M09", args=HOLD), "unknown_account"),  # and not the whole site
+        (lambda desk: desk.order("supply_hold", meter="M02", args=HOLD), "unknown_account"),
+        (lambda desk: desk.order("supply_hold", args={**HOLD, "until": 2**40}), "arguments"),
+        (lambda desk: desk.order("supply_hold", args={**HOLD, "kind": "mood"}), "arguments"),
+        (lambda desk: desk.order("notice_receipt", args={"number": 2, "raised_at": 1}), "no_notice"),
+        (lambda desk: desk.order("notice_receipt", meter="M09", args={"number": 2, "raised_at": 1}), "unknown_account"),
+        (lambda desk: desk.order("notice_receipt", args={"number": 2}), "arguments"),
+        (lambda desk: desk.order("set_debt", meter="M09", args=DEBT), "unknown_account"),
+        (lambda desk: desk.order("instalments", args={**PLAN, "parts": "all"}), "arguments"),
+        (lambda desk: desk.order("purchase_order", args={**BUY, "number": "7"}), "arguments"),
+        (lambda desk: desk.order("change_tenant", args={"tenant": ""}), "arguments"),
+        (lambda desk: desk.order("change_tenant", meter="M02", args={"tenant": "T-2"}), "unknown_account"),
+        (lambda desk: desk.order("payment_mode", args={"mode": "barter"}), "arguments"),
+        (lambda desk: desk.order("payment_mode", meter="M02", args={"mode": "credit"}), "unknown_account"),
+        (lambda desk: desk.order("correction", args={**CORRECTION, "reference": ""}), "arguments"),
+        (lambda desk: desk.order("open_valve"), "not_supported"),
         (lambda desk: desk.order("set_roster", meter="", args={"version": 1, "hash": "0" * 64}), "not_supported"),
         (lambda desk: desk.order("set_config", meter="", args={"version": 1, "hash": "0" * 64}), "not_supported"),
         (lambda desk: desk.order("revoke", meter="", args={"cid": "c-1"}), "arguments"),
@@ -225,6 +248,37 @@ def test_refusal_is_answered_stored_and_changes_nothing(
         assert state.applied["c-1"] == f"rejected:{reason}"
         assert (await desk.take(envelope(desk))).code == "duplicate"
         assert desk.new() == []
+
+    at_desk(scenario)
+
+
+@pytest.mark.parametrize(
+    ("envelope", "reason"),
+    [
+        (lambda desk: desk.order("set_debt", args={**DEBT, "amount_nano": -1}), "amount"),
+        (lambda desk: desk.order("set_debt", args={**DEBT, "amount_nano": 10**18}), "above_limit"),
+        (lambda desk: desk.order("set_debt", args={**DEBT, "daily_nano": -1}), "terms"),
+        (lambda desk: desk.order("instalments", args=PLAN), "above_old_debt"),
+        (lambda desk: desk.order("purchase_order", args={**BUY, "unit": "energy"}), "wrong_unit"),
+        (lambda desk: desk.order("purchase_order", args={**BUY, "value_nano": 0}), "amount"),
+        (lambda desk: desk.order("correction", args={**CORRECTION, "amount_nano": 0}), "amount"),
+        (lambda desk: desk.order("correction", args={**CORRECTION, "amount_nano": 10**18}), "above_limit"),
+        (lambda desk: desk.order("reserved_credit", args={"amount_nano": 11 * YUAN}), "not_available"),
+        (lambda desk: desk.order("reserved_credit", args={"amount_nano": -1}), "not_reserved"),
+    ],
+)
+def test_an_order_about_money_that_is_refused_moves_none(
+    at_desk: Any, envelope: Callable[[Desk], bytes], reason: str
+) -> None:
+    """The reading it was judged by is recorded, as for every order about money; nothing else is."""
+
+    async def scenario(desk: Desk) -> None:
+        before = desk.world.gateway.state.accounts["A01"]
+        assert (await desk.take(envelope(desk))).code == reason
+        after = desk.world.gateway.state.accounts["A01"]
+        assert (after.money_nano, after.debts, after.reserved_nano) == (before.money_nano, before.debts, 0)
+        assert desk.world.gateway.state.applied == {"c-1": f"rejected:{reason}"}
+        assert (await desk.take(envelope(desk))).code == "duplicate"
 
     at_desk(scenario)
 

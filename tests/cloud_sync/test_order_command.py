@@ -1,19 +1,25 @@
 """`wattgate order`: what a person types becomes one signed order, and a typing error becomes none."""
 
 import json
+import shlex
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cloud_sync.backend.backend import Backend
+from cloud_sync.backend.order_kinds import KINDS
 from cloud_sync.keys import KEYRING_FILE, KeyRing, generate_key_directory, load_key_ring
+from cloud_sync.order_types import ORDER_TYPES
 from cloud_sync.orders import verify_order
 from cloud_sync.wire import Order
 from edge.cli import main
 from edge.policies.commands import template_text
 
 GATEWAY = "gw-1"
+SECOND = ("--second-keys", "{keys}", "--second-kid", "tariff-1")
 
 
 class Office:
@@ -50,6 +56,24 @@ class Office:
         assert isinstance(order, Order), order
         return order
 
+    def placed_words(self, example: str) -> Order:
+        return self.placed(*shlex.split(example.replace("/media/key", str(self.keys))))
+
+    def answer(self, cid: str) -> None:
+        with closing(sqlite3.connect(self.db)) as database, database:
+            database.execute("UPDATE command SET result = 'applied' WHERE cid = ?", (cid,))
+
+    def take_notices(self, *notices: tuple[str, int, int, str]) -> None:
+        """What the backend has once a gateway said hello and sent these: account, number, when, document."""
+        roster = json.dumps([{"meter": "M01", "account": "A01"}, {"meter": "M02", "account": "A02"}])
+        with closing(sqlite3.connect(self.db)) as database, database:
+            database.execute("UPDATE gateway SET roster = ?", (roster,))
+            for seq, (account, number, at, document_hash) in enumerate(notices, 1):
+                event = {"type": "NoticeRaised", "at": at, "account": account, "number": number}
+                event |= {"document_hash": document_hash} if document_hash else {}
+                body = json.dumps(event, separators=(",", ":")).encode()
+                database.execute("INSERT INTO record VALUES (?, 'led', 1, ?, x'00', ?, 1)", (GATEWAY, seq, body))
+
 
 @pytest.fixture
 def office(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Office:
@@ -72,6 +96,41 @@ def test_each_kind_of_order_is_placed_as_it_was_typed(office: Office) -> None:
     assert (policy.type, policy.meter, policy.args["version"]) == ("set_policy", "M01", 1)
     risk = office.placed("set-policy", office.policy, "--risk-level", office.level, "--risk-until", 1_900_000_000)
     assert (risk.meter, risk.args["risk_level"], risk.args["risk_until"]) == ("", office.level, 1_900_000_000)
+
+
+def test_every_row_of_the_table_places_what_its_own_example_says(office: Office) -> None:
+    """The examples people copy are typed here; where two must sign, the second key is the tariff's."""
+    said = {}
+    for kind in KINDS:
+        order = said[kind.order_type] = office.placed_words(kind.example)
+        assert (order.type, "approval" in order.args) == (kind.order_type, ORDER_TYPES[kind.order_type].approved)
+    assert said["correction"].args["amount_nano"] == -3_200_000_000
+    assert said["instalments"].args["parts"] == [[20_818, 4_000], [20_849, 6_000]]
+    assert (said["supply_hold"].meter, said["supply_hold"].args["until"]) == ("", 1_798_646_400)
+    assert office.placed("arm", "M01").type == "arm"
+
+
+def test_a_state_is_not_ordered_twice_at_a_time_and_can_be_lifted_once_it_is_answered(office: Office) -> None:
+    hold = ("supply-hold", "dispute", "case-7", "--meter", "M01")
+    first = json.loads(office.types(*hold)[1])
+    assert json.loads(office.types(*hold)[1]) == {**first, "new": False}
+    status, text, complaint = office.types(*hold, "--off")
+    assert (status, text) == (2, "")
+    assert f"pending: {first['cid']} is not answered yet" in complaint
+    assert office.placed("supply-hold", "operator_hold", "case-8", "--meter", "M01").args["kind"] == "operator_hold"
+    office.answer(first["cid"])
+    assert office.placed(*hold, "--off").args["stands"] is False
+
+
+def test_the_newest_notice_of_the_ledger_is_the_one_that_is_confirmed(office: Office) -> None:
+    status, _text, complaint = office.types("notice-receipt", "M01", "2")
+    assert status == 2
+    assert "no_notice: no notice 2 of M01 has come in" in complaint
+    assert office.placed("notice-receipt", "M01", "2", "--raised-at", "1700").args == {"number": 2, "raised_at": 1700}
+    office.take_notices(("A01", 2, 1800, ""), ("A02", 2, 1850, ""), ("A01", 3, 1900, "f" * 64))
+    assert office.placed("notice-receipt", "M01", "2").args == {"number": 2, "raised_at": 1800}
+    third = {"number": 3, "raised_at": 1900, "document_hash": "f" * 64}
+    assert office.placed("notice-receipt", "M01", "3").args == third
 
 
 def test_a_permit_is_also_a_file_for_the_technician(office: Office, tmp_path: Path) -> None:
@@ -104,6 +163,22 @@ def test_the_same_request_again_is_the_same_order_and_says_what_became_of_it(off
         (("set-policy", "{policy}", "--risk-level", "x", "--risk-until", "2026-12-31T00:00"), "not a time"),
         (("set-policy", "{wrong}"), "/policy/grace"),
         (("set-tariff", "{policy}"), "--effective-at"),
+        (("supply-hold", "weather_hold", "storm"), "a weather hold has an end"),
+        (("supply-hold", "mood", "storm"), "invalid choice: 'mood'"),
+        (("set-debt", "M01", "old", "5", "bill-3"), "--second-keys"),
+        (("set-debt", "M01", "old", "5", "bill-3", "--second-keys", "{keys}", "--second-kid", "ops-1"), "approval"),
+        (("set-debt", "M01", "old", "5", "b", "--share", "101", *SECOND), "not a share from 0 to 100 %"),
+        (("set-debt", "M01", "old", "5", "b", "--cap-days", "0", *SECOND), "arguments: Expected `int` >= 1"),
+        (("instalments", "M01", "plan-1", "5", "2026-13-01=100"), "not a part of a plan, as 2026-12-31=40"),
+        (("instalments", "M01", "plan-1", "5", "2026-12-31"), "not a part of a plan"),
+        (("purchase-order", "M01", "4294967296", "append", "money", "5", *SECOND), "arguments: Expected `int` <="),
+        (("change-tenant", "M01", "a name", *SECOND), "arguments"),
+        (("payment-mode", "M01", "barter"), "invalid choice"),
+        (("correction", "M01", "led-12", "why", "--amount", "much", *SECOND), "not an amount, as 12.34 or -12.34"),
+        (("correction", "M01", "led-12", "why", *SECOND), "--amount"),
+        (("reserve", "M01", "--amount", "0.0000000001"), "not an amount"),
+        (("notice-receipt", "M01", "4"), "invalid choice"),
+        (("notice-receipt", "M01", "2"), "no_notice"),
         (("result", "c-9"), "no order 'c-9'"),
     ],
 )
@@ -133,4 +208,5 @@ def test_help_names_every_order_with_an_example(office: Office) -> None:
     status, text, _complaint = office.types("--help")
     assert status == 0
     types: Callable[[str], bool] = lambda name: name in text  # noqa: E731
-    assert all(map(types, ("set-policy", "take-back", "permit", "example:")))
+    orders = ("set-policy", "take-back", "permit", "notice-receipt", *(kind.name for kind in KINDS))
+    assert all(map(types, (*orders, "example:")))

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from cloud_sync.envelope import DOMAIN_ACK, DOMAIN_DOCUMENT, DOMAIN_ORDER, seal
 from cloud_sync.keys import KeyEntry, KeyRing, Role, Signer, generate_keys
+from cloud_sync.order_types import ORDER_TYPES
 from cloud_sync.orders import (
-    APPROVED_TYPES,
     DOCUMENT_BYTES_MAX,
     DOCUMENT_ROLES,
     ORDER_BYTES_MAX,
-    ORDER_ROLES,
     OrderRefused,
     approve_order,
     approved_by,
@@ -35,6 +34,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "refund": {"payment_id": "p-1", "amount_nano": 5_000_000_000},
     "reverse": {"payment_id": "p-1"},
     "revoke": {"cid": "c-0"},
+    "supply_hold": {"kind": "dispute", "reference": "case 7"},
+    "notice_receipt": {"number": 2, "raised_at": 1000},
+    "set_debt": {"kind": "old", "amount_nano": 5_000_000_000, "reference": "bill 3"},
+    "instalments": {"plan_id": "plan-1", "total_nano": 5_000_000_000, "parts": [[20_000, 4_000], [20_030, 6_000]]},
+    "purchase_order": {"number": 7, "operation": "append", "unit": "money", "value_nano": 5_000_000_000},
+    "change_tenant": {"tenant": "T-2"},
+    "payment_mode": {"mode": "credit"},
+    "correction": {"amount_nano": -5_000_000_000, "reference": "led 12", "reason": "wrong meter"},
+    "reserved_credit": {"amount_nano": 5_000_000_000},
     **{f"set_{kind}": {"version": 1, "hash": "0" * 64} for kind in ("tariff", "policy", "roster", "config")},
 }
 SUPPLY = ("cut", "restore", "arm", "keep_supply")
@@ -59,16 +67,16 @@ def credit(signers: Mapping[Role, Signer], **changes: Any) -> bytes:
     return sign_order(order_of("credit", "vend-1", **changes), signers[Role.VEND])
 
 
-@pytest.mark.parametrize("order_type", sorted(ORDER_ROLES))
+@pytest.mark.parametrize("order_type", sorted(ORDER_TYPES))
 @pytest.mark.parametrize("role", list(Role))
 def test_each_role_may_order_its_types_and_no_others(
     order_type: str, role: Role, ring: KeyRing, signers: Mapping[Role, Signer]
 ) -> None:
     order = order_of(order_type, signers[role].kid)
-    if order_type in APPROVED_TYPES:
+    if ORDER_TYPES[order_type].approved:
         order = approve_order(order, signers[Role.TARIFF])
     answer = verify_order(sign_order(order, signers[role]), ring, GATEWAY)
-    if ORDER_ROLES[order_type] is role:
+    if ORDER_TYPES[order_type].role is role:
         assert answer == order
     else:
         assert isinstance(answer, OrderRefused)
@@ -76,7 +84,7 @@ def test_each_role_may_order_its_types_and_no_others(
 
 
 def test_only_a_vend_key_credits_and_it_cannot_cut() -> None:
-    assert [order_type for order_type, role in ORDER_ROLES.items() if role is Role.VEND] == ["credit"]
+    assert [order_type for order_type, kind in ORDER_TYPES.items() if kind.role is Role.VEND] == ["credit"]
 
 
 def test_every_flipped_bit_is_refused(ring: KeyRing, signers: Mapping[Role, Signer]) -> None:
@@ -151,13 +159,46 @@ def test_key_without_a_cap_credits_nothing(signers: Mapping[Role, Signer]) -> No
         ("set_tariff", {"args": {"version": 1}}),
         ("set_tariff", {"args": {"version": "1", "hash": "0" * 64}}),
         ("revoke", {"args": {}}),
+        ("reverse", {"args": {"payment_id": "p-1", "amount_nano": 5}}),
+        ("arm", {"sv": None}),
+        ("arm", {"args": {"reason": ""}}),
+        ("keep_supply", {"args": {"keep": 1}}),
+        ("supply_hold", {"args": {"kind": "mood", "reference": "case 7"}}),
+        ("supply_hold", {"args": {"kind": "dispute"}}),
+        ("supply_hold", {"args": {"kind": "weather_hold", "reference": "storm"}}),  # the weather has an end
+        ("supply_hold", {"args": {"kind": "dispute", "reference": "case 7", "only_if": 1}}),
+        ("notice_receipt", {"meter": ""}),
+        ("notice_receipt", {"args": {"number": 2}}),
+        ("notice_receipt", {"args": {"number": 4, "raised_at": 1000}}),
+        ("set_debt", {"args": {"kind": "new", "amount_nano": 1, "reference": "x"}}),
+        ("set_debt", {"args": {"kind": "old", "amount_nano": 10**19, "reference": "x"}}),
+        ("set_debt", {"args": {"kind": "payment", "amount_nano": 1, "reference": "x", "share": 10_001}}),
+        ("instalments", {"args": {"plan_id": "p", "total_nano": 1, "parts": []}}),
+        ("instalments", {"args": {"plan_id": "p", "total_nano": 1, "parts": [[1]]}}),
+        ("purchase_order", {"args": {**ARGUMENTS["purchase_order"], "unit": "water"}}),
+        ("purchase_order", {"args": {**ARGUMENTS["purchase_order"], "number": -1}}),
+        ("change_tenant", {"args": {"tenant": "a name with blanks"}}),
+        ("payment_mode", {"args": {"mode": "barter"}}),
+        ("correction", {"args": {"amount_nano": 1, "reference": "", "reason": "x"}}),
+        ("correction", {"args": {"amount_nano": 1.0, "reference": "x", "reason": "x"}}),
+        ("reserved_credit", {"args": {"amount_nano": True}}),
+        ("reserved_credit", {"args": {"amount_nano": 1, "only_if": "paid"}}),
     ],
 )
 def test_order_whose_arguments_do_not_fit_is_refused(
     order_type: str, changes: dict[str, Any], ring: KeyRing, signers: Mapping[Role, Signer]
 ) -> None:
-    signer = signers[ORDER_ROLES[order_type]]
+    signer = signers[ORDER_TYPES[order_type].role]
     assert reason_of(sign_order(order_of(order_type, signer.kid, **changes), signer), ring) == "arguments"
+
+
+def test_what_favours_a_customer_without_a_payment_needs_two_persons(
+    ring: KeyRing, signers: Mapping[Role, Signer]
+) -> None:
+    two = {"refund", "reverse", "set_debt", "purchase_order", "change_tenant", "correction"}
+    assert {name for name, kind in ORDER_TYPES.items() if kind.approved} == two
+    for name in two:
+        assert reason_of(sign_order(order_of(name, "ops-1"), signers[Role.OPS]), ring) == "approval"
 
 
 def approved(signers: Mapping[Role, Signer], by: Role = Role.TARIFF, **changes: Any) -> Order:

@@ -274,6 +274,8 @@ class FakeDoor:
     entered: list[tuple[str, str]] = field(default_factory=list)
     typed: list[tuple[str, str, str]] = field(default_factory=list)
     selected: list[tuple[str, str]] = field(default_factory=list)
+    pressed: list[tuple[str, str]] = field(default_factory=list)
+    confirmed: list[tuple[str, int, int, str]] = field(default_factory=list)
 
     async def enter_voucher(self, text: str, actor: str) -> DoorAnswer:
         self.entered.append((text, actor))
@@ -281,6 +283,14 @@ class FakeDoor:
 
     async def select_emergency_credit(self, account_id: str, actor: str) -> DoorAnswer:
         self.selected.append((account_id, actor))
+        return self.answer
+
+    async def press_key(self, account_id: str, actor: str) -> DoorAnswer:
+        self.pressed.append((account_id, actor))
+        return self.answer
+
+    async def confirm_notice(self, account_id: str, number: int, raised_at: int, actor: str) -> DoorAnswer:
+        self.confirmed.append((account_id, number, raised_at, actor))
         return self.answer
 
     async def enter_token(self, account_id: str, text: str, actor: str) -> DoorAnswer:

@@ -97,7 +97,7 @@ def test_pages_have_nothing_inline_and_ask_nothing_from_outside(world: Any) -> N
 def test_a_change_without_proof_is_refused_and_reaches_no_door(
     world: Any, route: Route, headers: dict[str, str | None], data: dict[str, str], status: int
 ) -> None:
-    assert route.path in ("/voucher", "/token", "/emergency"), "teach World.enter about the new form"
+    assert route.path in ("/voucher", "/token", "/emergency", "/on-site"), "teach World.enter about the new form"
     response = world.enter("V1", route.path, headers=headers, data=data)
     assert response.status_code == status
     assert_is_secured(response.headers)

@@ -81,6 +81,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "edge.agent",
         "cloud_sync.wire",
         "cloud_sync.session",
+        "cloud_sync.order_types",
     ),
     "edge.console": ("edge.core", "edge.agent.snapshot", "edge.ports", "edge.console"),
     # The core reads no zone files: this makes its table of offsets.
