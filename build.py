@@ -442,13 +442,23 @@ def run_check(environment: Environment, program: str, *arguments: str) -> bool:
 def run_pytest(environment: Environment, arguments: Sequence[str]) -> bool:
     """The tests, on what is installed: never `python -m pytest`, which would import this tree."""
     say(f"pytest on Python {environment.python_name}")
-    command = [str(environment.program("pytest")), *parallel(arguments), *arguments]
-    return subprocess.run(command, cwd=ROOT, env=clean_environment(os.environ), check=False).returncode == 0
+    pytest, spread = str(environment.program("pytest")), parallel(arguments)
+    # Tests are compiled with their assertions spelt out, which takes longer than to run most of them: it is kept.
+    kept = {key: value for key, value in clean_environment(os.environ).items() if key != "PYTHONDONTWRITEBYTECODE"}
+    if spread and not tests_are_compiled(ROOT, environment.python_name):  # once, or each process does it for itself
+        subprocess.run([pytest, "--collect-only", "-qq"], cwd=ROOT, env=kept, capture_output=True, check=False)
+    return subprocess.run([pytest, *spread, *arguments], cwd=ROOT, env=kept, check=False).returncode == 0
+
+
+def tests_are_compiled(root: Path, python_name: str) -> bool:
+    """Whether pytest has left its bytecode of the tests for a Python `3.13`."""
+    compiled = root.glob(f"tests/*/__pycache__/*.cpython-{python_name.replace('.', '')}-pytest-*.pyc")
+    return next(compiled, None) is not None
 
 
 def parallel(arguments: Sequence[str]) -> list[str]:
     """Spreads the tests over the cores, unless pytest's arguments say how to run them."""
-    workers = min(WORKERS_MAX, len(os.sched_getaffinity(0)) + 1)  # one mostly waits for the demo
+    workers = min(WORKERS_MAX, len(os.sched_getaffinity(0)) + 2)  # one waits for the demo, one for a line
     own = ("-n", "--numprocesses", "--pdb", "--trace", "-s", "--collect-only", "-p")
     if any(argument.startswith(own) for argument in arguments):
         return []

@@ -37,8 +37,12 @@ SERVER_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 # The machines that run this are shared: no example fails for being slow. A landing is judged by examples that are the
 # same each time; whoever works here draws new ones with every run.
 LANDING = os.environ.get("WATTGATE_NO_SKIP") == "1"
-hypothesis.settings.register_profile("wattgate", deadline=None, print_blob=True, derandomize=LANDING)
-hypothesis.settings.load_profile("wattgate")
+# Examples of a property that names no number of its own. A long one takes a multiple of it: `settings().max_examples`.
+for profile, examples in (("quick", 40), ("full", 100)):
+    hypothesis.settings.register_profile(
+        profile, deadline=None, print_blob=True, derandomize=LANDING, max_examples=examples
+    )
+hypothesis.settings.load_profile("quick")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,7 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuses to test the source tree in place of the installed package."""
+    """Refuses to test the source tree in place of the installed package; chooses how many examples a property has."""
+    if config.getoption("--slow"):
+        hypothesis.settings.load_profile("full")
     config.addinivalue_line(
         "markers", "needs_package(name): skipped, and named at the end, where the Python package is not installed"
     )

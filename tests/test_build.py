@@ -101,7 +101,18 @@ def test_tests_are_spread_over_the_cores_unless_told_otherwise(
     build: ModuleType, arguments: list[str], spread: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    assert build.parallel(arguments) == (["-n", "3", "--dist", "worksteal"] if spread else [])
+    assert build.parallel(arguments) == (["-n", "4", "--dist", "worksteal"] if spread else [])
+
+
+def test_tests_are_compiled_beforehand_only_where_a_python_has_no_bytecode_of_them(
+    build: ModuleType, tmp_path: Path
+) -> None:
+    assert not build.tests_are_compiled(tmp_path, "3.11")
+    folder = tmp_path / "tests" / "core" / "__pycache__"
+    folder.mkdir(parents=True)
+    (folder / "test_step.cpython-311-pytest-9.2.0.pyc").touch()
+    assert build.tests_are_compiled(tmp_path, "3.11")
+    assert not build.tests_are_compiled(tmp_path, "3.13")
 
 
 def test_exit_status_tells_refusal_failure_and_interruption_apart(
@@ -460,7 +471,7 @@ def test_skip_fails_the_run_where_nothing_may_be_skipped(
     run_suite: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     assert run_suite(NEEDY, WATTGATE_NO_SKIP="1").returncode == 1
-    assert run_suite(NEEDY, "-n", "2", WATTGATE_NO_SKIP="1").returncode == 1
+    assert run_suite(NEEDY, "-n", "1", WATTGATE_NO_SKIP="1").returncode == 1
 
 
 def test_slow_test_runs_only_when_asked_for(run_suite: Callable[..., subprocess.CompletedProcess[str]]) -> None:

@@ -24,6 +24,7 @@ from hw.sim.meter import Meter
 from hw.sim.models import MODELS
 
 WAIT_S = 10.0
+SETTLE_S = 0.05
 SPEEDS = {getattr(termios, f"B{baud}"): baud for baud in (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)}
 Said = Callable[..., tuple[int, str, str]]
 
@@ -175,6 +176,13 @@ def float_or_whole(values: Sequence[int]) -> int:
         return values[0]
     number: float = struct.unpack(">f", struct.pack(">2H", *values))[0]
     return int(number)
+
+
+@pytest.fixture(autouse=True)
+def virtual_meters_settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual meter averages no power and a virtual contact does not bounce: their seconds are not waited for."""
+    monkeypatch.setattr("edge.commission.steps._POWER_SETTLE_S", SETTLE_S)
+    monkeypatch.setattr("edge.commission.steps._SETTLE_S", SETTLE_S)
 
 
 @pytest.fixture

@@ -364,7 +364,13 @@ def test_money_and_debts_are_conserved_in_every_life_of_an_account(make_site: An
 
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     run_state_machine_as_test(
-        Here, settings=settings(max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=checks)
+        Here,
+        settings=settings(
+            max_examples=settings().max_examples + 20,
+            stateful_step_count=50,
+            deadline=None,
+            suppress_health_check=checks,
+        ),
     )
     assert Life.happened["PaymentApplied"] > Life.happened["AccountOpened"] > 0
     assert Life.happened["DailyChargePosted"] > 0

@@ -573,7 +573,7 @@ def play(site: Any, at: Any, moves: Any) -> None:
     site.round(now + 3600, register, power_w_max=10**9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(moves=MOVES)
 def test_replay_gives_the_same_state_to_the_bit(make_site: Any, document: Any, at: Any, moves: Any) -> None:
     site = make_site(document())
@@ -581,7 +581,7 @@ def test_replay_gives_the_same_state_to_the_bit(make_site: Any, document: Any, a
     assert reduce(apply, site.events, State()) == site.state
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(moves=MOVES)
 def test_money_is_conserved_and_every_watt_hour_is_charged_once(
     make_site: Any, document: Any, at: Any, moves: Any
@@ -602,7 +602,7 @@ def test_money_is_conserved_and_every_watt_hour_is_charged_once(
     assert sum(line.amount_nano for line in account.charged) == account.estimate_nano
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(moves=MOVES)
 def test_nobody_is_cut_locally_with_credit_and_no_cut_comes_before_its_grace(
     make_site: Any, document: Any, at: Any, moves: Any

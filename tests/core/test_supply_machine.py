@@ -229,7 +229,10 @@ def test_no_life_breaks_a_rule_about_supply(make_site: Any, document: Any, at: A
     facts = {"new_site": new_site, "start_at": at("2024-04-02T10:00"), "reached": reached}
     machine = type("Machine", (SupplyMachine,), facts)
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=300, stateful_step_count=30, deadline=None, derandomize=True)
+        machine,
+        settings=settings(
+            max_examples=3 * settings().max_examples, stateful_step_count=30, deadline=None, derandomize=True
+        ),
     )
     assert reached["local_disconnect no_credit"], "no life got as far as a cut"
     assert reached["local_reconnect balance_restored"], "no life got as far as a restore"

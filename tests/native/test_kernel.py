@@ -142,7 +142,7 @@ def outcome(rate: Callable[..., Any], positions: Sequence[Position], intervals: 
         return str(refusal)
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(call=calls())
 def test_kernel_and_reference_agree_to_the_bit(
     call: tuple[list[CompiledTariff], list[Position], list[Interval]],
@@ -220,7 +220,7 @@ def test_totals_alone_are_those_of_the_whole_answer(
         assert getattr(totals, name) == getattr(bills, name)
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(
     # short parts have close and equal remainders, long ones far apart
     durations=st.lists(st.integers(1, 5), min_size=2, max_size=12)

@@ -40,7 +40,7 @@ def test_what_is_not_under_proof_is_named(prover: ModuleType) -> None:
 
 
 @pytest.mark.needs_program("frama-c")
-@pytest.mark.parametrize("index", [1, 15])
+@pytest.mark.parametrize("index", [1, pytest.param(15, marks=pytest.mark.slow)])
 def test_loosened_bound_breaks_the_proof(prover: ModuleType, index: int) -> None:
     function, good, bad = prover.seeds()[index]
     assert prover.prove(ROOT / "native/src/kernel.c", function)[0] > 0

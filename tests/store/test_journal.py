@@ -474,7 +474,7 @@ def test_bit_that_flipped_in_a_record_is_noticed(written: Written, column: str, 
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 def test_bit_that_flipped_anywhere_in_the_file_gives_the_same_records_or_an_error(
     written: Written, place: float, bit: int
 ) -> None:

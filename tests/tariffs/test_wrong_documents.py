@@ -415,7 +415,9 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     assert "no readable file" in str(refusal_of(tmp_path / ("a" * 5000)))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=3 * settings().max_examples, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_no_change_of_bytes_makes_anything_but_a_refusal(tmp_path: Path, data: st.DataObject) -> None:
     names = ["", *preset_names()]
