@@ -6,7 +6,6 @@ ask, is sent the outcome, and knows neither ports nor timers.
 
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
@@ -15,7 +14,9 @@ from edge.bus.plan import EXCEPTIONS_OF_A_HOLE, BlockMap, ReadBlock, ReadCost, R
 from edge.bus.plausibility import RegisterReading, RegisterWatch
 from edge.bus.records import ABSENT, DeviceStatus, MeterOnLine, MeterSample, OutputResult, RelayOnLine, RelayState
 from edge.bus.transaction import Ask, Outcome
+from edge.bus.values import BlockTable, Values, table_of
 from edge.core.frozen import quickly
+from edge.core.lean import dataclass
 from edge.meters.model import MeterModel, RelaySpec
 from edge.meters.point import Point, ValueRefused, register_wh, resolution_wh
 from edge.ports import Clock, ClockReading
@@ -26,6 +27,17 @@ _EXCEPTION: Final = "exception_"
 
 _sample, _reading, _made_status = quickly(MeterSample), quickly(RegisterReading), quickly(DeviceStatus)
 Steps = Generator[Ask, Outcome, None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One read of a visit: all that can be known of it before."""
+
+    block: ReadBlock
+    ask: Ask
+    table: BlockTable
+    money: bool  # whether the money register is in it
+    relays: tuple[ReadItem, ...]
 
 
 class Device:
@@ -52,8 +64,9 @@ class Device:
         self._limits = _strictest(models)
         self._points = _points_read(meter) if meter else {}
         self._money_item = self._find_money_item()
-        self._map = BlockMap(self._items(), self._limits, cost)
+        self._map = BlockMap(self._items(), self._limits, cost.before(self.gap_s))
         self._requests: dict[tuple[int, int, int], Request] = {}
+        self._steps = self._planned()
         self._refused_confirmations: set[tuple[int, int]] = set()
         self._status: DeviceStatus | None = None  # as long as nothing is counted
 
@@ -101,29 +114,35 @@ class Device:
         self, clock: Clock, on_sample: Callable[[MeterSample], None], on_relay: Callable[[RelayState], None]
     ) -> Steps:
         """Reads everything once, money first. A fault of the line ends the visit; an exception does not."""
-        values: dict[str, Decimal] = {}
+        values = Values()
         money: MeterSample | None = None
         seen: set[str] = set()
-        while (block := self._next_block(seen)) is not None:
-            asked_ms = clock.read().elapsed_ms
-            outcome = yield self._ask_block(block)
+        asked_ms = clock.read().elapsed_ms
+        while (step := self._next_step(seen)) is not None:
+            outcome = yield step.ask
             if outcome.reason in EXCEPTIONS_OF_A_HOLE:
                 blocks_before = self._map.blocks
-                self._map.refuse(block, self._kept())
-                seen |= block.names if self._map.blocks == blocks_before else set()
-                continue
-            if outcome.reason in ABSENT or (outcome.reason and not outcome.reason.startswith(_EXCEPTION)):
+                self._map.refuse(step.block, self._kept())
+                self._steps = self._planned()
+                seen |= step.block.names if self._map.blocks == blocks_before else set()
+                asked_ms = clock.read().elapsed_ms
+            elif outcome.reason is None:
+                answered = self.last_ok
+                assert answered is not None, "the outcome is counted before it is sent"
+                seen |= step.block.names
+                self._take_values(step, outcome, values)
+                if step.relays:
+                    self._take_relays(step, outcome, answered, on_relay)
+                if step.money:
+                    money = yield from self._judge_money(step.block, outcome, asked_ms, answered, clock)
+                asked_ms = answered.elapsed_ms
+            elif outcome.reason in ABSENT or not outcome.reason.startswith(_EXCEPTION):
                 break
-            seen |= block.names
-            if outcome.reason is not None:
-                continue
-            answered = clock.read()
-            self._take_values(block, outcome, values)
-            self._take_relays(block, outcome, answered, on_relay)
-            if self._money_item is not None and self._money_item.name in block.names:
-                money = yield from self._judge_money(block, outcome, asked_ms, answered, clock)
+            else:
+                seen |= step.block.names
+                asked_ms = clock.read().elapsed_ms
         if money is not None:
-            on_sample(_sample(money.meter_id, money.clock, money.register_wh, MappingProxyType(values), money.verdict))
+            on_sample(_sample(money.meter_id, money.clock, money.register_wh, values, money.verdict))
 
     def switch(
         self, relay: RelayOnLine, closed: bool, clock: Clock, on_relay: Callable[[RelayState], None]
@@ -203,40 +222,42 @@ class Device:
             self.count_error(refusal.reason)
             return None
 
-    def _take_values(self, block: ReadBlock, outcome: Outcome, values: dict[str, Decimal]) -> None:
-        for item in block.items:
-            point = self._points.get(item.name)
-            if point is None:
-                continue
-            try:
-                values[item.name] = point.decode(_words_of(item, block, outcome))
-            except ValueRefused as refusal:
-                if item != self._money_item:  # the money register's refusal is booked where it is judged
-                    self._status = None
-                    self.errors[refusal.reason] += 1
+    def _take_values(self, step: _Step, outcome: Outcome, values: Values) -> None:
+        for name, reason in values.add(step.table, outcome.words):
+            if self._money_item is None or name != self._money_item.name:  # which is booked where it is judged
+                self._status = None
+                self.errors[reason] += 1
 
     def _take_relays(
-        self, block: ReadBlock, outcome: Outcome, answered: ClockReading, on_relay: Callable[[RelayState], None]
+        self, step: _Step, outcome: Outcome, answered: ClockReading, on_relay: Callable[[RelayState], None]
     ) -> None:
-        if not self.relays:
-            return
-        for item in block.items:
-            if not item.name.startswith(_RELAY_ITEM):
-                continue
+        for item in step.relays:
             relay = self.relays[item.name.removeprefix(_RELAY_ITEM)]
-            state = _relay_spec(relay).state(_words_of(item, block, outcome))
+            state = _relay_spec(relay).state(_words_of(item, step.block, outcome))
             if state is None:
                 self.count_error("relay_state_unknown")
             else:
                 on_relay(RelayState(relay.relay_id, answered, state))
 
-    def _next_block(self, seen: set[str]) -> ReadBlock | None:
+    def _next_step(self, seen: set[str]) -> _Step | None:
+        for step in self._steps:
+            if not step.block.names <= seen:
+                return step
+        return None
+
+    def _planned(self) -> tuple[_Step, ...]:
         """The money register's block first: its answer proves that the device is there, and stamps the sample."""
-        unread = [block for block in self._map.blocks if not block.names <= seen]
-        if len(unread) < 2 or self._money_item is None:
-            return unread[0] if unread else None
-        money = self._money_item.name
-        return min(unread, key=lambda block: money not in block.names)
+        money = "" if self._money_item is None else self._money_item.name
+        return tuple(
+            _Step(
+                block,
+                self._ask_block(block),
+                table_of(block, tuple(self._points[name] for name in sorted(block.names & self._points.keys()))),
+                money in block.names,
+                tuple(item for item in block.items if item.name.startswith(_RELAY_ITEM)),
+            )
+            for block in sorted(self._map.blocks, key=lambda block: money not in block.names)
+        )
 
     def _items(self) -> list[ReadItem]:
         return [

@@ -8,6 +8,8 @@ Serial Line V1.02, Modbus Messaging on TCP/IP V1.0b.
 
 import struct
 from collections.abc import Callable
+from dataclasses import field
+from functools import lru_cache
 from typing import Any, Final
 
 from edge.core.lean import dataclass
@@ -32,10 +34,13 @@ class Request:
     words: tuple[int, ...]  # what is written; empty for a read
     frame: bytes
     answer_pdu_bytes: int  # length of the good answer, from function code to the last data byte
+    is_write: bool = field(init=False, compare=False, repr=False)
+    good_head: bytes = field(init=False, compare=False, repr=False)  # of the good answer to a read, from the device id
 
-    @property
-    def is_write(self) -> bool:
-        return bool(self.words)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_write", bool(self.words))
+        head = bytes((self.device_id, self.function_code, (self.answer_pdu_bytes - 2) & 0xFF))
+        object.__setattr__(self, "good_head", head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,23 @@ class Framing:
         is_exception = received[self.head_bytes : self.head_bytes + 1] == _exception_code(request)
         return self.head_bytes + (2 if is_exception else request.answer_pdu_bytes) + self.tail_bytes
 
+    def good_registers(self, request: Request, sent: bytes, received: bytes) -> tuple[int, ...] | None:
+        """The registers of an answer that passes every check of RTU. None says nothing: ask the checks.
+
+        Nearly all answers pass, and this takes a third of the time of asking one check after the other.
+        """
+        if (
+            self.tail_bytes != _CRC_BYTES
+            or request.is_write
+            or request.function_code in READ_BITS
+            or len(received) != 1 + request.answer_pdu_bytes + _CRC_BYTES
+            or not received.startswith(request.good_head)
+            or received.startswith(sent)
+            or crc16(received) != 0
+        ):
+            return None
+        return _registers_of(request.count)(received, 3)
+
     def first_failure(self, request: Request, sent: bytes, received: bytes) -> str | None:
         """Reason code of the first check that fails; None for an answer that may be believed."""
         for check in self.checks:
@@ -103,7 +125,7 @@ class Framing:
         if request.function_code in READ_BITS:
             bits = int.from_bytes(data, "little")
             return tuple(bits >> index & 1 for index in range(request.count))
-        return struct.unpack_from(f">{len(data) // 2}H", data)
+        return _registers_of(len(data) // 2)(data, 0)
 
     def diagnose(self, request: Request, sent: bytes, received: bytes) -> str:
         """Names what went wrong with all that came until the line was silent. Nothing here is believed."""
@@ -119,6 +141,11 @@ class Framing:
             if self.first_failure(request, sent, rest[: self.whole_bytes(request, rest)]) is None:
                 return "noise_before"
         return failure
+
+
+@lru_cache(maxsize=128)
+def _registers_of(count: int) -> Callable[[bytes, int], tuple[int, ...]]:
+    return struct.Struct(f">{count}H").unpack_from
 
 
 def crc16(data: bytes) -> int:
@@ -266,6 +293,12 @@ class EchoedFraming(Framing):
     The echo is expected at its place and never searched for. An answer without it is refused, and so is a
     damaged echo, which says that somebody else was talking.
     """
+
+    def good_registers(self, request: Request, sent: bytes, received: bytes) -> tuple[int, ...] | None:
+        """The same behind the echo."""
+        if not received.startswith(sent):
+            return None
+        return Framing.good_registers(self, request, sent, received[len(sent) :])
 
     def whole_bytes(self, request: Request, received: bytes) -> int:
         echo_bytes = len(request.frame)

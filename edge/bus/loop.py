@@ -1,31 +1,222 @@
-"""An event loop whose timers are kept to the tenth of a millisecond, for lines that are to be used to their limit.
+"""An event loop for lines that are to be used to their limit: exact timers, and a short way for a line's bytes.
 
 asyncio's loop on Linux waits in epoll, which counts whole milliseconds and rounds up: a gap of 1.75 ms takes 2, one of
 4.01 ms takes 5. At 115,200 baud that is a twentieth of the line. select(2) counts microseconds, and an epoll descriptor
-is itself a descriptor that can be waited for. So a short wait is done in select, a long one in epoll as ever. Costs one
-system call for each short wait. Seconds.
+is itself a descriptor that can be waited for. So a short wait is done in select, a long one in epoll as ever.
+
+A poll wakes the process for its gap and for its answer. asyncio makes and orders an object for each timer and another
+turn of its loop for each callback; here a line has one timer whose time is set, and it and the line's reader are called
+where the loop waits. Seconds of the loop's clock (monotonic).
 """
 
 import asyncio
+import os
 import select
 import selectors
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Context
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final, Protocol, TypeVarTuple
 
 # Longer waits are nobody's gap; a millisecond does not matter to them.
-_EXACT_S_MAX = 0.02
+_EXACT_S_MAX: Final = 0.02
+# proc(5): the kernel may ring 50 us late to ring twice at once; 1 ns turns that off for the thread that writes it.
+_TIMER_SLACK: Final = Path("/proc/self/timerslack_ns")
+
+Given = TypeVarTuple("Given")
 
 
 def line_loop() -> asyncio.AbstractEventLoop:
     """A `loop_factory` for asyncio.Runner. Where there is no epoll, asyncio's own loop."""
     if not hasattr(selectors, "EpollSelector"):
         return asyncio.new_event_loop()
-    return asyncio.SelectorEventLoop(ExactSelector())
+    with suppress(OSError):
+        _TIMER_SLACK.write_text("1", "ascii")
+    return LineLoop()
 
 
-class ExactSelector(selectors.EpollSelector):
-    """epoll, with short timeouts to the microsecond."""
+class Timer(Protocol):
+    """One moment at which somebody is called, and can be set again and again."""
+
+    def set(self, when: float) -> None:
+        """Calls at `when`. A call that was set for earlier may still come, and then sets the next one."""
+        ...
+
+    def close(self) -> None:
+        """Never calls again."""
+        ...
+
+
+def timer_of(loop: asyncio.AbstractEventLoop, call: Callable[[float], None]) -> Timer:
+    """A timer of this loop. `call` is told the time it was set for."""
+    return loop.line_timer(call) if isinstance(loop, LineLoop) else LoopTimer(loop, call)
+
+
+class LoopTimer:
+    """A timer on any event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[float], None]) -> None:
+        self._loop, self._call = loop, call
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, when: float) -> None:
+        if self._handle is not None:
+            if self._handle.when() <= when:
+                return  # cheaper left alone than set anew
+            self._handle.cancel()
+        self._handle = self._loop.call_at(when, self._ring, when)
+
+    def close(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _ring(self, when: float) -> None:
+        self._handle = None
+        self._call(when)
+
+
+class LineTimer:
+    """A timer of a LineLoop: setting it is noting a time, and what was noted before counts no more."""
+
+    __slots__ = ("_noted", "_number", "call", "when")
+
+    def __init__(self, noted: "list[Noted]", number: int, call: Callable[[float], None]) -> None:
+        self._noted, self._number, self.call, self.when = noted, number, call, inf
+
+    def set(self, when: float) -> None:
+        if when != self.when:
+            self.when = when
+            heappush(self._noted, (when, self._number, self))
+
+    def close(self) -> None:
+        self.when = inf
+
+
+Noted = tuple[float, int, LineTimer]
+
+
+class LineLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop with timers and readers for lines beside its own."""
+
+    def __init__(self) -> None:
+        self._lines = LineSelector(self.call_exception_handler)
+        super().__init__(self._lines)
+
+    def line_timer(self, call: Callable[[float], None]) -> LineTimer:
+        """A timer that is not rounded."""
+        return self._lines.timer(call)
+
+    def add_line_reader(self, descriptor: int, call: Callable[[], None]) -> None:
+        """Like `add_reader`. A descriptor has one or the other."""
+        self._lines.add_reader(descriptor, call)
+
+    def remove_line_reader(self, descriptor: int) -> None:
+        """Like `remove_reader`."""
+        self._lines.remove_reader(descriptor)
+
+    # Whatever asyncio is given to do ends the waiting in which the lines are served.
+
+    def call_soon(
+        self, callback: Callable[[*Given], object], *args: *Given, context: Context | None = None
+    ) -> asyncio.Handle:
+        self._lines.leave = True
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[[*Given], object], *args: *Given, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        self._lines.leave = True
+        return super().call_at(when, callback, *args, context=context)
+
+    def stop(self) -> None:
+        self._lines.leave = True
+        super().stop()
+
+
+class LineSelector(selectors.EpollSelector):
+    """epoll, with short timeouts to the microsecond. Calls the lines' readers and timers itself, bytes before time,
+    and comes back only when asyncio has something to do."""
+
+    def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
+        super().__init__()
+        self._noted: list[Noted] = []
+        self._numbers = count()
+        self.leave = False
+        self._tell = tell
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._epoll = select.epoll.fromfd(os.dup(self.fileno()))
+        self._own = (self.fileno(),)
+
+    def timer(self, call: Callable[[float], None]) -> LineTimer:
+        return LineTimer(self._noted, next(self._numbers), call)
+
+    def add_reader(self, descriptor: int, call: Callable[[], None]) -> None:
+        self._epoll.register(descriptor, select.EPOLLIN)
+        self._readers[descriptor] = call
+
+    def remove_reader(self, descriptor: int) -> None:
+        if self._readers.pop(descriptor, None) is not None:
+            with suppress(OSError):  # as selectors do: it may be closed already
+                self._epoll.unregister(descriptor)
+
+    def close(self) -> None:
+        self._epoll.close()
+        super().close()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is not None and 0 < timeout < _EXACT_S_MAX:
-            select.select((self.fileno(),), (), (), timeout)
-            timeout = 0
-        return super().select(timeout)
+        until, noted = inf if timeout is None else monotonic() + timeout, self._noted
+        self.leave = False
+        while True:
+            while noted and noted[0][0] != noted[0][2].when:
+                heappop(noted)
+            others = self._arrived(noted[0][0] if noted and noted[0][0] < until else until)
+            now = monotonic()
+            due = []
+            while noted and noted[0][0] <= now:
+                due.append(heappop(noted))
+            for when, _, timer in due:
+                if when == timer.when:
+                    timer.when = inf
+                    self._call(timer.call, when)
+            if others or self.leave or until <= now:
+                return others
+
+    def _arrived(self, when: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """Waits until then for bytes. Those of lines are taken; what came for others is returned."""
+        wait_s: float | None = None
+        if when < inf:
+            wait_s = max(when - monotonic(), 0.0)
+            if 0.0 < wait_s < _EXACT_S_MAX:
+                if not select.select(self._own, (), (), wait_s)[0]:
+                    return []
+                wait_s = 0.0
+        others = []
+        for descriptor, events in self._epoll.poll(wait_s):
+            call = self._readers.get(descriptor)
+            if call is None:
+                others += self._of_asyncio(descriptor, events)
+            else:
+                self._call(call)
+        return others
+
+    def _of_asyncio(self, descriptor: int, events: int) -> list[tuple[selectors.SelectorKey, int]]:
+        """As EpollSelector says it; nothing for a line's reader that went away a moment ago."""
+        key = self.get_map().get(descriptor)
+        if key is None:
+            return []
+        write = selectors.EVENT_WRITE if events & ~select.EPOLLIN else 0
+        read = selectors.EVENT_READ if events & ~select.EPOLLOUT else 0
+        return [(key, (read | write) & key.events)]
+
+    def _call(self, call: Callable[..., None], *given: float) -> None:
+        """As asyncio calls: what goes wrong is told, and the loop goes on."""
+        try:
+            call(*given)
+        except Exception as problem:
+            self._tell({"message": "Exception in a callback of a line", "exception": problem})

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from edge.bus.frame import Framing
+from edge.bus.loop import Timer, timer_of
 from edge.bus.transaction import Ask, Outcome, State, Timing, Transaction
 from edge.ports import BytePort, PortOpener
 
@@ -38,7 +39,7 @@ class Talker:
         self._framing, self._timing, self._source, self._on_unasked = framing, timing, source, on_unasked
         self._port: BytePort | None = None
         self._ask: Ask | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._transaction = Transaction(framing, timing)
 
     @property
@@ -52,7 +53,7 @@ class Talker:
         self._lost = lost
         transaction = Transaction(self._framing, self._timing, self._loop.time(), before=self._transaction)
         port = await opener(partial(self._on_bytes, transaction), partial(self._on_lost, lost))
-        self._port, self._transaction = port, transaction
+        self._port, self._transaction, self._timer = port, transaction, timer_of(self._loop, self._on_timer)
         try:
             on_open()
             self.talk()
@@ -60,27 +61,31 @@ class Talker:
         finally:
             self._port, self._ask = None, None
             port.close()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._timer.close()
 
     def talk(self) -> None:
         """Says the next thing if the line is free. To be called when the source has something new."""
-        if self._port is None:
-            return
-        now = self._loop.time()
-        if self._transaction.idle and self._ask is None:
-            self._ask = self._source.next_ask(now)
-            if self._ask is not None:
-                self._transaction.submit(self._ask.request, now, self._ask.gap_s)
-        data = self._transaction.outgoing()
+        if self._port is not None:
+            self._talk(self._loop.time())
+
+    def _talk(self, now: float) -> None:
+        transaction = self._transaction
+        if self._ask is None and transaction.idle:
+            self._ask = ask = self._source.next_ask(now)
+            if ask is not None:
+                transaction.submit(ask.request, now, ask.gap_s)
+        data = transaction.outgoing()
         if data:
+            assert self._port is not None
             try:
                 self._port.write(data)
             except OSError as problem:
                 self._on_lost(self._lost, problem.strerror or str(problem))
-        deadline = self._transaction.get_timer()
-        self._set_timer(self._source.due_at() if deadline is None else deadline)
+        when = transaction.get_timer()
+        if when is None:
+            when = self._source.due_at()
+        if when is not None and self._timer is not None:
+            self._timer.set(when)
 
     def talk_first(self) -> None:
         """Like `talk`, for what cannot wait: it goes before a request that only waits for its gap."""
@@ -95,48 +100,46 @@ class Talker:
     def _on_bytes(self, transaction: Transaction, data: bytes) -> None:
         if transaction is not self._transaction or self._port is None:
             return  # the last words of a port that is closed
-        unasked_before = transaction.unasked_bytes
-        outcome = transaction.receive(data, self._loop.time())
+        unasked_before, now = transaction.unasked_bytes, self._loop.time()
+        outcome = transaction.receive(data, now)
         if transaction.unasked_bytes != unasked_before:
             self._on_unasked()
-        self._go_on(outcome)
+        self._go_on(outcome, now)
 
     def _on_lost(self, lost: asyncio.Future[str], reason: str) -> None:
         if not lost.done():
             lost.set_result(reason)
 
-    def _on_timer(self, looked_for: float | None) -> None:
+    def _on_timer(self, when: float) -> None:
         """Something is due. Before a silence is believed, the loop gets one more look at the port:
         after a stall the answer may be there already and only not be read yet."""
-        timer, self._timer = self._timer, None
-        assert timer is not None
-        now = max(self._loop.time(), timer.when())  # a loop may call a timer its clock's resolution too early
-        deadline = self._transaction.get_timer()
-        silence_due = deadline is not None and now >= deadline and self._transaction.state is not State.GAP
-        if silence_due and looked_for != deadline:
-            self._timer = self._loop.call_later(0, self._on_timer, deadline)
+        if self._port is None:
             return
-        self._go_on(self._transaction.handle_timer(now))
+        transaction = self._transaction
+        now = max(self._loop.time(), when)  # a loop may call a timer its clock's resolution too early
+        deadline = transaction.get_timer()
+        if deadline is not None and now >= deadline and transaction.state is not State.GAP:
+            self._loop.call_later(0, self._on_silence, transaction, deadline, now)
+            return
+        self._go_on(transaction.handle_timer(now), now)
 
-    def _go_on(self, outcome: Outcome | None) -> None:
+    def _on_silence(self, transaction: Transaction, deadline: float, now: float) -> None:
+        """The second look found nothing, unless the deadline has moved since."""
+        if self._port is None or transaction is not self._transaction:
+            return
+        silent = transaction.get_timer() == deadline
+        self._go_on(transaction.handle_timer(max(self._loop.time(), now)) if silent else None, now)
+
+    def _go_on(self, outcome: Outcome | None, now: float) -> None:
         """Books an outcome and says the next thing. A bug in the source ends `serve` with its error."""
         try:
             if outcome is not None:
                 ask, self._ask = self._ask, None
                 assert ask is not None
-                self._source.take(ask, outcome, self._loop.time())
-            self.talk()
+                self._source.take(ask, outcome, now)
+            if self._port is not None:
+                self._talk(self._loop.time())
         except Exception as bug:
             if self._lost.done():
                 raise
             self._lost.set_exception(bug)
-
-    def _set_timer(self, when: float | None) -> None:
-        """A timer that is due too early is left alone: it finds nothing to do and sets the next one."""
-        if when is None:
-            return
-        if self._timer is not None:
-            if self._timer.when() <= when:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._on_timer, None)

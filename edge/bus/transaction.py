@@ -143,11 +143,11 @@ class Transaction:
         self._sent = b""
         self._outgoing = b""
         self._received = b""
-        self._transaction_id = 0 if before is None else before._transaction_id
+        self._transaction_id: int = 0 if before is None else before._transaction_id
         self._refusal: str | None = None
         self._gap_s = timing.gap_s
         self._quiet_since = opened_at
-        self._noisy = before is not None and (before._noisy or not before.idle)
+        self._noisy: bool = before is not None and (before._noisy or not before.idle)
         self._deadline: float | None = None
         self._drain_deadline = 0.0
 
@@ -186,12 +186,17 @@ class Transaction:
         """Bytes from the line. Returns the outcome when they complete an answer that may be believed."""
         self._quiet_since = now
         match self.state:
+            case State.WAITING | State.RECEIVING:
+                self._received = received = self._received + data
+                assert self._request is not None
+                registers = self._framing.good_registers(self._request, self._sent, received)
+                if registers is not None:
+                    self._move(Trigger.ACCEPTED)
+                    return self._finish(None, registers)
+                return self._look_at_answer(now)
             case State.IDLE | State.GAP:
                 self.unasked_bytes += len(data)
                 self._drain(Trigger.UNASKED_BYTES, now)
-            case State.WAITING | State.RECEIVING:
-                self._received += data
-                return self._look_at_answer(now)
             case State.DRAINING:
                 self._received = (self._received + data)[:_KEPT_BYTES_MAX]
                 self._move(Trigger.MORE_NOISE)

@@ -39,6 +39,7 @@ WORD_ORDERS: Final = ("msw", "lsw")
 WATT_HOURS_PER_UNIT: Final[dict[str, int]] = {"Wh": 1, "kWh": 1_000, "MWh": 1_000_000}
 UNITS: Final = ("V", "A", "W", "var", "VA", "Hz", "1", "kvarh", *WATT_HOURS_PER_UNIT)
 
+_WORDS: Final = {count: f">{count}H" for count in range(1, 5)}
 _EXPONENT_BITS: Final[dict[str, tuple[int, int]]] = {"f32": (23, 0xFF), "f64": (52, 0x7FF)}
 # The longest exact binary64 has 767 digits; a product that would be rounded is a bug, hence the trap.
 _EXACT: Final = Context(prec=1200, traps=[Inexact, InvalidOperation])
@@ -74,14 +75,14 @@ class Point:
 
     def decode(self, registers: Sequence[int]) -> Decimal:
         """The exact value. Raises ValueRefused for not-a-number, infinity and the invalid pattern."""
-        raw = self._bytes(registers)
+        raw = self.raw_bytes(registers)
         value = Decimal(number_of(self.type, raw, self.name))
         return value if self.scale == 1 else _EXACT.multiply(value, self.scale)
 
-    def _bytes(self, registers: Sequence[int]) -> bytes:
+    def raw_bytes(self, registers: Sequence[int]) -> bytes:
+        """The registers' bytes, most significant word first. Raises ValueRefused as `decode` does, but for digits."""
         assert len(registers) == self.count, f"{self.name} takes {self.count} registers, got {len(registers)}"
-        words = registers if self.order == "msw" else tuple(reversed(registers))
-        raw = struct.pack(f">{len(words)}H", *words)
+        raw = struct.pack(_WORDS[self.count], *(registers if self.order == "msw" else reversed(registers)))
         bits = int.from_bytes(raw, "big")
         if bits == self.invalid:
             raise ValueRefused("invalid_value", f"{self.name}: the meter says it has no value (0x{raw.hex()})")
@@ -91,10 +92,32 @@ class Point:
 
     def resolution(self, registers: Sequence[int]) -> Fraction:
         """One step of the register at this reading, in `unit`: grows with the value for floats."""
-        exponent = 0
-        if self.type in _EXPONENT_BITS:
-            exponent = max(_exponent(int.from_bytes(self._bytes(registers), "big"), self.type), 1)
-        return _step(self.type, exponent, self.scale)
+        return _step(self.type, self.exponent(registers), self.scale)
+
+    def exponent(self, registers: Sequence[int]) -> int:
+        """The binary exponent of a float register as it stands in its bits, at least 1; 0 for all else."""
+        if self.type not in _EXPONENT_BITS:
+            return 0
+        return max(_exponent(int.from_bytes(self.raw_bytes(registers), "big"), self.type), 1)
+
+
+def doubts_of(point: Point) -> tuple[tuple[int, int, int], ...] | None:
+    """How to see without decoding that `decode` will not refuse: rows of (register, mask, pattern).
+
+    If no row's register shows its pattern under its mask, there is a value. A row that does decides nothing:
+    only `decode` knows. None: `decode` every time (digits).
+    """
+    if point.type not in BINARY_TYPES:
+        return None
+    top = 0 if point.order == "msw" else point.count - 1
+    rows = []
+    if point.invalid is not None:
+        rows.append((top, 0xFFFF, point.invalid >> 16 * (point.count - 1)))
+    if point.type in _EXPONENT_BITS:
+        mantissa_bits, exponent_mask = _EXPONENT_BITS[point.type]
+        mask = exponent_mask << mantissa_bits >> 16 * (point.count - 1)
+        rows.append((top, mask, mask))
+    return tuple(rows)
 
 
 def number_of(register_type: str, raw: bytes, name: str) -> int | float:
@@ -112,15 +135,28 @@ def number_of(register_type: str, raw: bytes, name: str) -> int | float:
 
 def register_wh(point: Point, registers: Sequence[int]) -> WattHours:
     """A cumulative energy register in Wh: the floor of its exact value. Refuses a negative one."""
-    exact_wh = _EXACT.multiply(point.decode(registers), WATT_HOURS_PER_UNIT[point.unit])
-    if exact_wh < 0:
+    number = number_of(point.type, point.raw_bytes(registers), point.name)
+    wh_per_step = _wh_per_step(point.scale, point.unit)
+    numerator, denominator = number.as_integer_ratio()
+    numerator *= wh_per_step.numerator
+    if numerator < 0:
         raise ValueRefused("negative_register", f"{point.name}: a cumulative register cannot be negative")
-    return WattHours(int(exact_wh))
+    return WattHours(numerator // (denominator * wh_per_step.denominator))
 
 
 def resolution_wh(point: Point, registers: Sequence[int]) -> WattHours:
     """One step of an energy register in Wh, rounded up, at least 1."""
-    step, wh_per_unit = point.resolution(registers), WATT_HOURS_PER_UNIT[point.unit]
+    return _step_wh(point.type, point.exponent(registers), point.scale, point.unit)
+
+
+@lru_cache(maxsize=256)
+def _wh_per_step(scale: Decimal, unit: str) -> Fraction:
+    return Fraction(scale) * WATT_HOURS_PER_UNIT[unit]
+
+
+@lru_cache(maxsize=256)
+def _step_wh(register_type: str, exponent: int, scale: Decimal, unit: str) -> WattHours:
+    step, wh_per_unit = _step(register_type, exponent, scale), WATT_HOURS_PER_UNIT[unit]
     return WattHours(max(1, -(-step.numerator * wh_per_unit // step.denominator)))
 
 

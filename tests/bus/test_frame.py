@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymodbus.framer import FramerRTU
 
-from edge.bus.frame import MBAP, RTU, Framing, Request, crc16
+from edge.bus.frame import FRAMINGS, MBAP, RTU, Framing, Request, crc16
 
 GOOD_ANSWER = bytes.fromhex("05 04 04 43 66 33 33 1F 3A")
 
@@ -137,3 +137,43 @@ print('pymodbus' in sys.modules, 'pymodbus.server' in sys.modules, 'pymodbus.cli
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", "True", "False", "False"]
+
+
+@given(
+    st.sampled_from(["rtu", "rtu_echoed", "mbap"]),
+    st.integers(1, 247),
+    st.sampled_from([1, 2, 3, 4]),
+    st.integers(0, 0xFF00),
+    st.integers(1, 125),
+    st.data(),
+)
+def test_the_short_way_believes_an_answer_only_if_every_check_does(
+    framing_name: str, device_id: int, function_code: int, address: int, count: int, data: st.DataObject
+) -> None:
+    framing = FRAMINGS[framing_name]
+    request = framing.read(device_id, function_code, address, count)
+    sent = framing.stamped(request, 7)
+    # Sometimes the very registers that make an answer look like the request itself.
+    registers = data.draw(
+        st.one_of(st.binary(min_size=2 * count, max_size=2 * count), st.just(sent[3:].ljust(250)[: 2 * count]))
+    )
+    body = bytes((device_id, function_code, 2 * count)) + registers
+    whole = body + crc16(body).to_bytes(2, "little")
+    received = whole if framing_name == "rtu" else sent + whole
+    place = data.draw(st.integers(0, len(received) - 1))
+    spoiled = received[:place] + bytes((received[place] ^ data.draw(st.integers(0, 255)),)) + received[place + 1 :]
+    for answer in (received, spoiled, received + b"\x00", received[:-1], received[1:]):
+        words = framing.good_registers(request, sent, answer)
+        if words is not None:
+            assert framing.first_failure(request, sent, answer) is None
+            assert framing.exception(request, answer) is None
+            assert framing.words(request, answer) == words
+        elif framing_name != "mbap" and function_code in (3, 4):
+            assert framing.first_failure(request, sent, answer) is not None
+
+
+def test_the_short_way_is_taken_by_every_good_answer_to_a_read_of_registers(wire: SimpleNamespace) -> None:
+    request = RTU.read(5, 4, 0x48, 2)
+    assert RTU.good_registers(request, request.frame, GOOD_ANSWER) == (0x4366, 0x3333)
+    write = RTU.write(5, 16, 0x48, (1,))
+    assert RTU.good_registers(write, write.frame, write.frame[:6] + bytes(2)) is None

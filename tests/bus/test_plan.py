@@ -191,3 +191,67 @@ def test_a_back_off_limit_below_the_poll_interval_means_every_round() -> None:
     for tick in range(5):
         assert rounds.next_device(tick * 100.0) == 1
         rounds.did_not_answer(1, tick * 100.0)
+
+
+def silent_share(rounds: Rounds, dead: set[int], seconds: float) -> float:
+    """A line without a pause where an answer takes 0.08 s and a silence 0.85: the share of the time for silences."""
+    now = silence_s = 0.0
+    while now < seconds:
+        device_id = rounds.next_device(now)
+        if device_id is None:
+            now = rounds.due_at()
+        elif device_id in dead:
+            now += 0.85
+            silence_s += 0.85
+            rounds.did_not_answer(device_id, now)
+        else:
+            now += 0.08
+            rounds.answered(device_id)
+    return silence_s / now
+
+
+@pytest.mark.parametrize("seconds", [60.0, 120.0, 600.0])
+def test_dead_meters_take_a_twelfth_of_a_busy_line_from_the_first_minute_on(seconds: float) -> None:
+    assert silent_share(Rounds(range(1, 33), 0.001, 60.0), {5, 12, 20, 29}, seconds) < 0.10
+
+
+def test_a_dead_meter_on_a_busy_line_is_tried_again_within_its_back_off_however_many_are_dead() -> None:
+    rounds, now, tried = Rounds(range(1, 33), 0.001, 60.0), 0.0, dict.fromkeys(range(1, 17), 0.0)
+    while now < 400.0:
+        device_id = rounds.next_device(now)
+        if device_id is None:
+            now = rounds.due_at()
+        elif device_id in tried:
+            assert now - tried[device_id] < 60.0 + 32 * 0.85  # and the round that is under way
+            now += 0.85
+            tried[device_id] = now
+            rounds.did_not_answer(device_id, now)
+        else:
+            now += 0.08
+            rounds.answered(device_id)
+    assert min(tried.values()) > 300.0
+
+
+def test_a_living_meter_that_missed_once_is_tried_in_the_next_round_of_a_busy_line() -> None:
+    rounds = Rounds([1, 2, 3], 0.001, 60.0)
+    assert silent_share(rounds, set(), 1.0) == 0.0
+    order, now, missed = [], 1.1, False
+    for _ in range(7):
+        device_id = rounds.next_device(now)
+        assert device_id is not None
+        order.append(device_id)
+        now += 0.85
+        if device_id == 2 and not missed:
+            missed = True
+            rounds.did_not_answer(2, now)
+        else:
+            rounds.answered(device_id)
+    first = order.index(2)
+    assert order[first : first + 4] == [2, 3, 1, 2]
+
+
+def test_the_silence_a_device_wants_before_a_request_is_part_of_its_price() -> None:
+    far = items((0, 2), (30, 2))
+    assert len(BlockMap(far, ANY, AT_9600).blocks) == 2
+    assert len(BlockMap(far, ANY, AT_9600.before(0.2)).blocks) == 1
+    assert AT_9600.before(0.001) == AT_9600

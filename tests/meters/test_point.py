@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.meters.point import BINARY_TYPES, Point, ValueRefused, register_wh, resolution_wh
+from edge.meters.point import BINARY_TYPES, WATT_HOURS_PER_UNIT, Point, ValueRefused, register_wh, resolution_wh
 
 ENERGY_LIMIT_KWH = 2.0**30
 
@@ -165,3 +165,29 @@ def test_the_resolution_of_a_float_is_the_distance_to_the_next_one(bits: int) ->
     words = [(number >> 16, number & 0xFFFF) for number in (bits, bits + 1)]
     here, above = (Fraction(point().decode(pair)) for pair in words)
     assert point().resolution(words[0]) == above - here
+
+
+@given(
+    st.sampled_from(sorted(BINARY_TYPES)),
+    st.lists(st.integers(0, 0xFFFF), min_size=4, max_size=4),
+    st.sampled_from(["1", "0.1", "0.01", "0.001", "10", "1000", "0.25"]),
+    st.sampled_from(["Wh", "kWh", "MWh"]),
+)
+def test_a_register_in_wh_is_the_floor_of_the_exact_value_and_its_step_is_rounded_up(
+    type: str, words: list[int], scale: str, unit: str
+) -> None:
+    energy = point(type, unit=unit, scale=scale)
+    registers = words[: energy.count]
+    try:
+        exact_wh = Fraction(energy.decode(registers)) * WATT_HOURS_PER_UNIT[unit]
+    except ValueRefused:
+        with pytest.raises(ValueRefused, match="not a finite number"):
+            register_wh(energy, registers)
+        return
+    if exact_wh < 0:
+        with pytest.raises(ValueRefused, match="negative"):
+            register_wh(energy, registers)
+        return
+    assert register_wh(energy, registers) == math.floor(exact_wh)
+    step_wh = energy.resolution(registers) * WATT_HOURS_PER_UNIT[unit]
+    assert resolution_wh(energy, registers) == max(1, math.ceil(step_wh))
