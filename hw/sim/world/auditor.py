@@ -506,6 +506,7 @@ class Auditor:
 
     def _mode(self, book: Book, fields: Mapping[str, Any], true_ms: int) -> None:
         book.credit_mode, book.mode_ms = fields["mode"] == "credit", true_ms
+        book.emergency = False  # what was selected in one mode is not selected in the other
 
     def _deferred(self, _book: Book | None, fields: Mapping[str, Any], _true_ms: int) -> None:
         for code, _ in fields["blockers"]:

@@ -366,7 +366,11 @@ class World:
         assert machine is not None
         if machine.desk is None:
             return
-        answer = await machine.desk.take_voucher(text)
+        try:
+            answer = await machine.desk.take_voucher(text)
+        except Exception:
+            if not machine.dead:
+                raise
         if machine.dead:
             return  # the display went dark before it said anything
         self.trace("voucher", payment_id, answer.code)
