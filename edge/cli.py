@@ -207,10 +207,13 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{options.config}: good")
         return 0
     from edge.bootstrap import run_gateway
+    from edge.bus.loop import line_loop
 
     printer = _EventPrinter(anchor_advice(prepared, language_of(os.environ)), as_json=options.json)
     try:
-        asyncio.run(_until_signalled(lambda stop: run_gateway(prepared, clock, stop, printer.events, printer.ready)))
+        with asyncio.Runner(loop_factory=line_loop) as runner:
+            served = _until_signalled(lambda stop: run_gateway(prepared, clock, stop, printer.events, printer.ready))
+            runner.run(served)
     except (JournalError, OSError) as error:
         return _stopped(error)
     except BaseExceptionGroup as group:
