@@ -5,6 +5,7 @@ schema language is older (draft 7) and has no `prefixItems`.
 """
 
 from collections.abc import Mapping
+from inspect import cleandoc
 from typing import Any, Final
 
 import msgspec
@@ -91,13 +92,25 @@ TYPES: Final[tuple[type, ...]] = (
 
 def schema_files() -> dict[str, Any]:
     """One schema per message, by the name of its type."""
-    return {kind.__name__: {"$schema": DIALECT, **msgspec.json.schema(kind)} for kind in TYPES}
+    return {kind.__name__: {"$schema": DIALECT, **_flush(msgspec.json.schema(kind))} for kind in TYPES}
 
 
 def schema_components() -> dict[str, Any]:
     """All schemas with their parts, referring to each other inside an AsyncAPI document."""
     _, components = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
-    return {name: _older(components[name]) for name in sorted(components)}
+    return {name: _older(_flush(components[name])) for name in sorted(components)}
+
+
+def _flush(schema: Any) -> Any:
+    """The same with descriptions that do not keep a docstring's indentation: Python 3.13 has none left."""
+    if isinstance(schema, list):
+        return [_flush(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    flush = {key: _flush(value) for key, value in schema.items()}
+    if isinstance(flush.get("description"), str):
+        flush["description"] = cleandoc(flush["description"])
+    return flush
 
 
 def _older(schema: Any) -> Any:

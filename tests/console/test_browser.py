@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -72,7 +73,9 @@ def beside(world: Any, steps: Callable[[str, Callable[[Callable[[], None]], None
 
 
 def until(browser: webdriver.Chrome, condition: Callable[[], object]) -> None:
-    WebDriverWait(browser, LIMIT_S, poll_frequency=0.05).until(lambda _: condition())
+    """An element may be replaced by the next event between being found and being read: then it is looked for again."""
+    replaced = [StaleElementReferenceException]
+    WebDriverWait(browser, LIMIT_S, poll_frequency=0.05, ignored_exceptions=replaced).until(lambda _: condition())
 
 
 def complaints(browser: webdriver.Chrome) -> list[str]:

@@ -439,7 +439,7 @@ FORGERIES = {
     "a payment's other account": (Once("PaymentApplied", other("account", "A07"), door="cloud"), "balance_nano is"),
     "a lower estimate": (Once("RegisterFrozen", more("estimate_nano", -1)), "estimate_nano is"),
     "a better live balance": (Once("RegisterFrozen", more("live_balance_nano")), "live_balance_nano is"),
-    "a freeze at another time": (Once("RegisterFrozen", more("at")), "the midnight is"),
+    "a freeze at another time": (Once("RegisterFrozen", more("at")), "the midnight or the change of tariff is"),
     "a freeze of another day's energy": (Once("RegisterFrozen", more("day_energy_wh")), "day_energy_wh is"),
     "a lower bill": (Once("BillIssued", more("bill_minor", -1)), "bill_minor is"),
     "a bill over less": (Once("BillIssued", more("amount_nano", -1)), "amount_nano is"),

@@ -474,7 +474,9 @@ class Auditor:
 
     def _local_reason_cleared(self, book: Book, _fields: Mapping[str, Any], true_ms: int) -> None:
         book.local_reason = False
-        no_credit = self._live(book) < book.threshold_nano and not book.credit_mode
+        silent = not book.shown or true_ms - book.shown[-1][0] > READING_AGE_MS_MAX
+        live_nano = book.live_most_nano(book.recorded_wh) if silent else self._live(book)
+        no_credit = live_nano < book.threshold_nano and not book.credit_mode
         if no_credit and book.is_flat:
             self.find(true_ms, "cleared_without_credit", book.terms.account_id)
 

@@ -144,8 +144,9 @@ def _foreign(world: "World", chance: random.Random) -> None:
             others = [device_id for device_id in line.devices if device_id != request[0]]
             if not parts or not others or own.random() > 0.2:
                 return parts
-            other = line.answer(with_crc(bytes((own.choice(others),)) + request[1:-2]))
-            if request[1] not in (1, 2, 3, 4) or not other:
+            asked = with_crc(bytes((own.choice(others),)) + request[1:-2])
+            other = line.answer(asked) if request[1] in (1, 2, 3, 4) else b""  # nobody obeys what another was told
+            if not other:
                 return parts
             world.sometimes.saw("foreign_reply")
             return [(parts[0][0], other), *(parts if own.random() < 0.5 else [])]
