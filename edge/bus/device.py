@@ -60,6 +60,7 @@ class Device:
         self.errors: Counter[str] = Counter()
         self.last_ok: ClockReading | None = None
         self.last_error: str | None = None
+        self._told: dict[str, bool] = {}  # relay states as they were reported last
         self._framing = framing
         self._limits = _strictest(models)
         self._points = _points_read(meter) if meter else {}
@@ -131,10 +132,10 @@ class Device:
                 assert answered is not None, "the outcome is counted before it is sent"
                 seen |= step.block.names
                 self._take_values(step, outcome, values)
-                if step.relays:
-                    self._take_relays(step, outcome, answered, on_relay)
                 if step.money:
                     money = yield from self._judge_money(step.block, outcome, asked_ms, answered, clock)
+                if step.relays:
+                    yield from self._take_relays(step, outcome, answered, on_relay)
                 asked_ms = answered.elapsed_ms
             elif outcome.reason in ABSENT or not outcome.reason.startswith(_EXCEPTION):
                 break
@@ -161,6 +162,7 @@ class Device:
         if state is None:
             self.count_error("relay_state_unknown")
             return OutputResult(False, None, "relay_state_unknown")
+        self._told[relay.relay_id] = state
         on_relay(RelayState(relay.relay_id, clock.read(), state))
         if state is closed:
             return OutputResult(True, state, None)
@@ -230,14 +232,33 @@ class Device:
 
     def _take_relays(
         self, step: _Step, outcome: Outcome, answered: ClockReading, on_relay: Callable[[RelayState], None]
-    ) -> None:
+    ) -> Generator[Ask, Outcome, None]:
+        """Tells the states in an answer. One that is new is asked for again: RTU numbers no request, and an old
+        answer of the same length looks like the new one.
+        """
+        states = self._relay_states(step, outcome)
+        if any(self._told.get(relay_id) is not closed for relay_id, closed in states.items()):
+            again = yield step.ask
+            if again.reason is not None:
+                return
+            confirmed = self._relay_states(step, again)
+            for relay_id in [relay_id for relay_id in states if confirmed.get(relay_id) is not states[relay_id]]:
+                self.count_error("relay_state_unknown")
+                del states[relay_id]
+        for relay_id, closed in states.items():
+            self._told[relay_id] = closed
+            on_relay(RelayState(relay_id, answered, closed))
+
+    def _relay_states(self, step: _Step, outcome: Outcome) -> dict[str, bool]:
+        states: dict[str, bool] = {}
         for item in step.relays:
             relay = self.relays[item.name.removeprefix(_RELAY_ITEM)]
             state = _relay_spec(relay).state(_words_of(item, step.block, outcome))
             if state is None:
                 self.count_error("relay_state_unknown")
             else:
-                on_relay(RelayState(relay.relay_id, answered, state))
+                states[relay.relay_id] = state
+        return states
 
     def _next_step(self, seen: set[str]) -> _Step | None:
         for step in self._steps:

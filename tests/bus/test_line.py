@@ -187,6 +187,26 @@ def test_a_relay_moved_by_hand_is_seen_within_a_round_and_commanded_again(wire: 
     virtual(story())
 
 
+def test_an_old_answer_that_shows_another_state_is_not_believed(wire: SimpleNamespace, virtual: Run) -> None:
+    """RTU numbers no request: an old answer of the same length was believed until the next round."""
+
+    async def story() -> None:
+        async with Site(wire) as site:
+            await after(1.5)
+            told = len(site.relays)
+            board, sent = site.slaves[BOARD_ID], len(site.asked(BOARD_ID))
+            board.registers[(1, 0)] = 0  # what the old answer says
+            while len(site.asked(BOARD_ID)) == sent:
+                await after(0.001)
+            board.registers[(1, 0)] = 1
+            await after(1.5)
+            assert len(site.relays) > told
+            assert all(state.closed for state in site.relays)
+            assert site.master.view().errors["relay_state_unknown"] == 1
+
+    virtual(story())
+
+
 def test_a_relay_that_confirms_and_does_nothing_is_not_believed(wire: SimpleNamespace, virtual: Run) -> None:
     async def story() -> None:
         async with Site(wire) as site:
