@@ -15,7 +15,7 @@ from edge.core.charge import figures_of
 from edge.core.frozen import quickly
 from edge.core.reading import DeltaKind, RegisterDelta, delta, plausible_energy
 from edge.core.turn import Turn
-from edge.core.units import SECONDS_PER_DAY, ClockReading, UnixSeconds, WattHours, believed_seconds
+from edge.core.units import SECONDS_PER_DAY, ClockReading, UnixSeconds, WattHours, believed_seconds, least_seconds
 
 # Where no clock can say how long ago the record was made, physics is asked for a day: more is not believed
 # until time is known again, and then charged whole.
@@ -32,8 +32,7 @@ def accept_sample(turn: Turn, sample: cmd.Sample, clock: ClockReading) -> Regist
     """
     account = turn.state.accounts[sample.account_id]
     recorded = account.recorded
-    # An untrusted clock passes no midnight, and a clock set back waits: energy is charged where time stands.
-    at = max(recorded.at, sample.at) if clock.quality.trusted else recorded.at
+    at = _charged_at(account, sample, clock)
     found = _delta(account, sample, at)
     if found.energy_wh is None:
         if account.hold is None and (sample.confirmed or (clock.vouched and _stays_so(account, sample, at))):
@@ -44,9 +43,30 @@ def accept_sample(turn: Turn, sample: cmd.Sample, clock: ClockReading) -> Regist
         recovered = ("register_recovered", recorded.at, recorded.register_wh, 0)
         turn.emit(ev.HoldCleared(clock.at, account.account_id, *recovered))
     register = _register(UnixSeconds(at), WattHours(recorded.register_wh + found.energy_wh))
-    before = None if found.kind is DeltaKind.ROLLOVER else sample.before
+    before = None if found.kind is DeltaKind.ROLLOVER else _moved(sample.before, at - sample.at)
     turn.emit_all(cross_boundaries(turn.state, sample.account_id, before, register, turn.rating))
     return register
+
+
+def _charged_at(account: Account, sample: cmd.Sample, clock: ClockReading) -> int:
+    """The instant a sample is charged at: its own, as far as somebody vouches for it.
+
+    An untrusted clock passes no midnight, and a clock set back waits: energy is charged where time stands. A doubted
+    one goes on no faster than the boot's own time: a wall set ahead would charge days to come (SECURITY.md R10).
+    """
+    recorded_at, since = account.recorded.at, account.recorded_clock
+    if not clock.quality.trusted:
+        return recorded_at
+    if clock.doubted and since is not None:
+        return max(recorded_at, min(sample.at, recorded_at + least_seconds(since, clock)))
+    return max(recorded_at, sample.at)
+
+
+def _moved(before: Register | None, by_s: int) -> Register | None:
+    """The sample before, as far from the sample as it was read."""
+    if before is None or by_s >= 0:
+        return before
+    return _register(UnixSeconds(before.at + by_s), before.register_wh)
 
 
 def sample_age(sample: cmd.Sample, clock: ClockReading) -> int | None:
