@@ -13,7 +13,6 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,6 +48,7 @@ from edge.bus_tool.change_file import (
 from edge.bus_tool.doctor import REPEATS, doctor_json, doctor_text
 from edge.bus_tool.driver import Driver, LineLost
 from edge.bus_tool.show import LANGUAGES, change_json, note_text, place_json, place_text, say, scan_json, scan_text
+from edge.meter_tool.options import EXIT_BAD_INPUT, FORMATS, CommandError, help_of, known_model, print_line, whole
 from edge.meter_tool.show import language_of
 from edge.meters.model import MeterModel, ModelError, load_model, model_files
 from edge.ports import PortOpener
@@ -57,8 +57,6 @@ from hw.serial_facts import serial_facts
 from hw.socket_port import Direction, in_language, line_warnings, opener_for
 
 EXIT_NOT_WELL = 1
-EXIT_BAD_INPUT = 2
-FORMATS = ("8N1", "8N2", "8E1", "8E2", "8O1", "8O2")
 _WAIT_S = 120
 _IDS_MAX = 247
 
@@ -89,17 +87,13 @@ DOCTOR_EXAMPLE = """example:
 """
 
 
-class CommandError(Exception):
-    """An option that cannot be used, in one sentence."""
-
-
 def add_bus_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", version: str) -> None:
     """Adds `bus` and what is below it to the commands of `wattgate`, whose version a report names."""
     raw = argparse.RawDescriptionHelpFormatter
     bus = commands.add_parser(
         "bus", help="scan a line, set a meter's address or speed", epilog=BUS_EXAMPLE, formatter_class=raw
     )
-    bus.set_defaults(run=partial(_no_command, bus))
+    bus.set_defaults(run=help_of(bus))
     below = bus.add_subparsers(title="commands", metavar="COMMAND")
 
     find = below.add_parser("scan", help="who is on the line", epilog=SCAN_EXAMPLE, formatter_class=raw)
@@ -112,8 +106,8 @@ def add_bus_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     doctor.set_defaults(run=_guarded(_doctor), version=version)
 
     for name, what, number, example in (
-        ("set-address", "give a meter another address", _whole(1, _IDS_MAX), ADDRESS_EXAMPLE),
-        ("set-baud", "give a meter another baud rate", _whole(300, 1_000_000), BAUD_EXAMPLE),
+        ("set-address", "give a meter another address", whole(1, _IDS_MAX), ADDRESS_EXAMPLE),
+        ("set-baud", "give a meter another baud rate", whole(300, 1_000_000), BAUD_EXAMPLE),
     ):
         change = below.add_parser(name, help=what, epilog=example, formatter_class=raw)
         _add_change_options(change, number)
@@ -129,7 +123,7 @@ def add_bus_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
 def _add_line(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--line", required=True, metavar="LINE", help="/dev/ttyUSB0, tcp://host:port or rtu+tcp://host:port")
-    add("--timeout-ms", type=_whole(10, 10_000), metavar="N",
+    add("--timeout-ms", type=whole(10, 10_000), metavar="N",
         help="wait for an answer so long (500, or what the models need)")  # fmt: skip
     add("--local-echo", action="store_true", help="the adapter hears itself: each answer stands behind the request")
     add("--direction", choices=("adapter", "kernel", "rts"), default="adapter",
@@ -161,12 +155,12 @@ def _add_change_options(parser: argparse.ArgumentParser, number: Callable[[str],
     _add_line(parser)
     add = parser.add_argument
     add("--model", required=True, metavar="ID", help="see `wattgate meter models`")
-    add("--device-id", required=True, type=_whole(1, _IDS_MAX), metavar="N", help="where the meter answers")
+    add("--device-id", required=True, type=whole(1, _IDS_MAX), metavar="N", help="where the meter answers")
     add("--to", required=True, type=number, metavar="N", help="the new address or baud rate")
-    add("--baud", type=_whole(300, 1_000_000), metavar="B", help="baud rate (the model's from the factory)")
+    add("--baud", type=whole(300, 1_000_000), metavar="B", help="baud rate (the model's from the factory)")
     add("--format", choices=FORMATS, metavar="8N1", help=f"{', '.join(FORMATS)} (the model's)")
     add("--yes", action="store_true", help="write without asking")
-    add("--wait-s", type=_whole(0, 3600), metavar="S",
+    add("--wait-s", type=whole(0, 3600), metavar="S",
         help=f"look for the meter so long ({_WAIT_S} where its model wants a power cycle, else 0)")  # fmt: skip
     _add_file(parser)
     _add_common_options(parser)
@@ -178,9 +172,9 @@ def _add_change_options(parser: argparse.ArgumentParser, number: Callable[[str],
 def _scan(options: argparse.Namespace) -> int:
     report, seconds, _ = asyncio.run(_searched(options, _order(options, quick_only=options.quick)))
     if options.json:
-        _say(json.dumps(scan_json(options.line, report, seconds), ensure_ascii=False))
+        print_line(json.dumps(scan_json(options.line, report, seconds), ensure_ascii=False))
     else:
-        _say(scan_text(_language(options), report, seconds, quick_only=options.quick))
+        print_line(scan_text(_language(options), report, seconds, quick_only=options.quick))
     return 0 if report.found and not report.diagnoses else EXIT_NOT_WELL
 
 
@@ -192,9 +186,9 @@ def _doctor(options: argparse.Namespace) -> int:
               "python": platform.python_version()}  # fmt: skip
     if options.json:
         document = doctor_json(options.line, report, facts, system, opened, seconds)
-        _say(json.dumps(document, ensure_ascii=False))
+        print_line(json.dumps(document, ensure_ascii=False))
     else:
-        _say(doctor_text(_language(options), options.line, report, facts, system, opened, seconds))
+        print_line(doctor_text(_language(options), options.line, report, facts, system, opened, seconds))
     return 0 if report.found and not report.diagnoses else EXIT_NOT_WELL
 
 
@@ -251,7 +245,7 @@ def _all_models(options: argparse.Namespace) -> tuple[MeterModel, ...]:
 
 
 def _change(command: str, options: argparse.Namespace) -> int:
-    model = _model(options)
+    model = known_model(options.model, options.models)
     link = Link(options.baud or model.link.default_baud, options.format or model.link.default_format)
     if not _is_serial(options):
         link = Link(link.baud, "")
@@ -270,10 +264,10 @@ def _change(command: str, options: argparse.Namespace) -> int:
     witness, report = asyncio.run(_changed(options, plan))
     language = _language(options)
     if options.json:
-        _say(json.dumps(change_json(options.line, plan, witness, report), ensure_ascii=False))
+        print_line(json.dumps(change_json(options.line, plan, witness, report), ensure_ascii=False))
     else:
         place = "" if report.seen_at is None else place_text(report.seen_at)
-        _say(say(language, f"change.{report.status}", place=place, reason=report.reason, file=options.journal))
+        print_line(say(language, f"change.{report.status}", place=place, reason=report.reason, file=options.journal))
     return 0 if report.status == "confirmed" else EXIT_NOT_WELL
 
 
@@ -329,16 +323,16 @@ def _recover(options: argparse.Namespace) -> int:
     if change.line != options.line:
         raise CannotChange("other_line", file=options.journal, line=change.line)
     options.model = change.model
-    where, place = asyncio.run(_found_again(options, change, _model(options)))
+    where, place = asyncio.run(_found_again(options, change, known_model(options.model, options.models)))
     if where in ("after", "before"):
         remove_change(options.journal)
     if options.json:
         answers_at = None if place is None else place_json(place)
         document = {"line": change.line, "model": change.model, "setting": change.setting, "status": where,
                     "answers_at": answers_at}  # fmt: skip
-        _say(json.dumps(document, ensure_ascii=False))
+        print_line(json.dumps(document, ensure_ascii=False))
     else:
-        _say(say(_language(options), f"recover.{where}", place="" if place is None else place_text(place),
+        print_line(say(_language(options), f"recover.{where}", place="" if place is None else place_text(place),
                  before=place_text(change.before), after=place_text(change.after), file=options.journal))  # fmt: skip
     return 0 if where in ("after", "before") else EXIT_NOT_WELL
 
@@ -385,20 +379,8 @@ def _progress(options: argparse.Namespace) -> Callable[[Note], None]:
     return lambda note: _tell(note_text(_language(options), note))
 
 
-def _model(options: argparse.Namespace) -> MeterModel:
-    known = model_files(options.models)
-    if options.model not in known:
-        raise CommandError(f"model {options.model!r} is not known; there are {', '.join(known)}")
-    return load_model(options.model, options.models)
-
-
 def _is_serial(options: argparse.Namespace) -> bool:
     return "://" not in options.line
-
-
-def _no_command(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    parser.print_help()
-    return EXIT_BAD_INPUT
 
 
 def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
@@ -439,7 +421,7 @@ def _tell_open_change(options: argparse.Namespace) -> None:
 def _bauds(text: str) -> tuple[int, ...] | str:
     if text == "all":
         return text
-    number = _whole(300, 1_000_000)
+    number = whole(300, 1_000_000)
     return tuple(dict.fromkeys(number(part) for part in text.split(",")))
 
 
@@ -453,7 +435,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 def _ids(text: str) -> tuple[int, ...]:
     """1-20,100 as numbers, each once, in order."""
-    number = _whole(1, _IDS_MAX)
+    number = whole(1, _IDS_MAX)
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.partition("-")
@@ -465,24 +447,8 @@ def _ids(text: str) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) <= 12 and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {low} to {high}")
-        return int(text)
-
-    return number
-
-
 def _language(options: argparse.Namespace) -> str:
     return options.lang or language_of(os.environ)
-
-
-def _say(text: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    with suppress(BrokenPipeError):  # somebody looked at the first lines only
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-        sys.stdout.flush()
 
 
 def _tell(text: str) -> None:

@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -53,15 +52,14 @@ from edge.commission.steps import (
     relay_test,
     see_meter,
 )
+from edge.meter_tool.options import EXIT_BAD_INPUT, FORMATS, CommandError, help_of, known_model, print_line, whole
 from edge.meter_tool.show import language_of
-from edge.meters.model import MeterModel, ModelError, load_model, model_files
+from edge.meters.model import MeterModel, ModelError
 from edge.ports import PortOpener
 from edge.store.site_book import AccountEntry, MeterEntry, RelayEntry, Site, SiteBook, SiteBookError
 from hw.socket_port import in_language, opener_for
 
 EXIT_NOT_GOOD = 1
-EXIT_BAD_INPUT = 2
-FORMATS = ("8N1", "8N2", "8E1", "8E2", "8O1", "8O2")
 
 COMMISSION_EXAMPLE = """example:
   wattgate commission key --out installer.pem
@@ -102,7 +100,7 @@ def add_commission_commands(commands: "argparse._SubParsersAction[argparse.Argum
     commission = commands.add_parser(
         "commission", help="put a meter into service", epilog=COMMISSION_EXAMPLE, formatter_class=raw
     )
-    commission.set_defaults(run=partial(_no_command, commission))
+    commission.set_defaults(run=help_of(commission))
     below = commission.add_subparsers(title="commands", metavar="COMMAND")
     meter = below.add_parser("meter", help="record one meter", epilog=METER_EXAMPLE, formatter_class=raw)
     _add_meter_options(meter)
@@ -127,23 +125,23 @@ def _add_meter_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--line", required=True, metavar="LINE", help="/dev/ttyUSB0, tcp://host:port or rtu+tcp://host:port")
     add("--line-id", required=True, metavar="ID", help="the line's id in the gateway's configuration")
-    add("--baud", type=_whole(300, 1_000_000), metavar="B", help="baud rate (the model's from the factory)")
+    add("--baud", type=whole(300, 1_000_000), metavar="B", help="baud rate (the model's from the factory)")
     add("--format", choices=FORMATS, metavar="8N1", help=f"{', '.join(FORMATS)} (the model's)")
-    add("--timeout-ms", type=_whole(10, 10_000), metavar="N", help="wait for an answer so long (500)")
+    add("--timeout-ms", type=whole(10, 10_000), metavar="N", help="wait for an answer so long (500)")
     add("--model", required=True, metavar="ID", help="see `wattgate meter models`")
     add("--models", type=Path, metavar="DIR", help="a folder with model files of your own")
-    add("--device-id", required=True, type=_whole(1, 247), metavar="N", help="the meter's address")
+    add("--device-id", required=True, type=whole(1, 247), metavar="N", help="the meter's address")
     add("--meter-id", required=True, metavar="ID", help="its id in the site book")
     add("--serial", default="", metavar="TEXT", help="serial number on its plate, where it cannot be read")
     add("--position", default="", metavar="TEXT", help="where it hangs")
-    add("--power-w-max", type=_whole(1, 100_000_000), default=20_000, metavar="W", help="what its breaker lets through")
+    add("--power-w-max", type=whole(1, 100_000_000), default=20_000, metavar="W", help="what its breaker lets through")
     add("--display", type=_decimal, metavar="KWH", help="what its display shows, in the unit of its register")
     add("--account", metavar="ID", help="the account it is charged to")
     add("--tariff", metavar="ID@V", help="the account's tariff")
     add("--area", metavar="ID", help="the transformer area it belongs to")
     add("--supply", action="store_true", help="it feeds the area")
     add("--area-meters", type=_names, default=(), metavar="ID,...", help="with --supply: the area's customers (all)")
-    add("--ct-ratio", type=_whole(1, 10_000), default=1, metavar="N", help="current transformers of a supply meter (1)")
+    add("--ct-ratio", type=whole(1, 10_000), default=1, metavar="N", help="current transformers of a supply meter (1)")
     add("--relay", type=_relay, metavar="ID:N:MODEL:C", help="relay id, its address, model and channel")
     add("--relay-test", action="store_true", help="open and close the relay once")
     add("--yes", action="store_true", help="the supply may be cut for the relay test")
@@ -184,13 +182,13 @@ def _finished(options: argparse.Namespace, signed: SignedRecord, book: SiteBook)
     if good:
         store_book(options.site_book, book)
     if options.json:
-        _say(json.dumps(msgspec.to_builtins(signed), ensure_ascii=False))
+        print_line(json.dumps(msgspec.to_builtins(signed), ensure_ascii=False))
     elif good:
-        _say(say(_language(options), "done.passed", meter=options.meter_id, file=options.out))
+        print_line(say(_language(options), "done.passed", meter=options.meter_id, file=options.out))
     else:
         assert test is not None
         steps = steps_text(_language(options), test)
-        _say(say(_language(options), "done.failed", meter=options.meter_id, steps=steps, file=options.out))
+        print_line(say(_language(options), "done.failed", meter=options.meter_id, steps=steps, file=options.out))
     return 0 if good else EXIT_NOT_GOOD
 
 
@@ -204,25 +202,20 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         document = {"file": str(options.file), "status": status, "pinned": pinned is not None, "public_key": key,
                     "meter_id": signed.record.meter_id, "installer": signed.record.installer}  # fmt: skip
-        _say(json.dumps(document, ensure_ascii=False))
+        print_line(json.dumps(document, ensure_ascii=False))
     else:
         words = {"file": options.file, "installer": signed.record.installer, "fingerprint": fingerprint(key)}
-        _say(say(_language(options), f"verify.{status}", **words))
+        print_line(say(_language(options), f"verify.{status}", **words))
         if status == "good" and pinned is None:
-            _say(say(_language(options), "verify.unpinned"))
+            print_line(say(_language(options), "verify.unpinned"))
     return 0 if status == "good" else EXIT_NOT_GOOD
 
 
 def _key(options: argparse.Namespace) -> int:
     public_key = make_key(options.out).public_key().public_bytes_raw().hex()
     words = {"file": str(options.out), "public_key": public_key, "fingerprint": fingerprint(public_key)}
-    _say(json.dumps(words) if options.json else say(_language(options), "key.made", **words))
+    print_line(json.dumps(words) if options.json else say(_language(options), "key.made", **words))
     return 0
-
-
-def _no_command(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    parser.print_help()
-    return EXIT_BAD_INPUT
 
 
 def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
@@ -238,7 +231,7 @@ def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse
             _tell(f"wattgate: {say(_language(options), 'lost', line=options.line, reason=reason)}")
         except OSError as problem:
             _tell(f"wattgate: {in_language(problem.strerror or str(problem), _language(options))}")
-        except (RecordError, ModelError, SiteBookError) as error:
+        except (CommandError, RecordError, ModelError, SiteBookError) as error:
             _tell(f"wattgate: {error}")
         except KeyboardInterrupt:
             return 130  # as a shell says it of a program that Ctrl-C ended
@@ -314,13 +307,13 @@ def _job(options: argparse.Namespace) -> _Job:
     ):
         if wrong:
             raise NotCommissioned(code)
-    model = _model(options, options.model)
+    model = known_model(options.model, options.models)
     if model.money_point is None:
         raise NotCommissioned("model_unusable", model=model.id)
     relay = None
     if options.relay:
         relay_id, device_id, name, channel = options.relay
-        relay = RelayPlace(relay_id, device_id, _model(options, name), channel)
+        relay = RelayPlace(relay_id, device_id, known_model(name, options.models), channel)
         if options.relay_test:
             _ = relay_commands(_driver(options).framing, relay)  # refused before anything is asked
     link = Link(options.baud or model.link.default_baud, options.format or model.link.default_format)
@@ -375,13 +368,6 @@ def _record(options: argparse.Namespace, job: _Job, seen: Seen, test: RelayTest 
     )  # fmt: skip
 
 
-def _model(options: argparse.Namespace, name: str) -> MeterModel:
-    known = model_files(options.models)
-    if name not in known:
-        raise RecordError(f"model {name!r} is not known; there are {', '.join(known)}")
-    return load_model(name, options.models)
-
-
 # --- options and output ----------------------------------------------------------------------
 
 
@@ -396,22 +382,13 @@ def _relay(text: str) -> tuple[str, int, str, int]:
     parts = text.split(":")
     if len(parts) != 4 or not all(parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not ID:ADDRESS:MODEL:CHANNEL")
-    return parts[0], _whole(1, 247)(parts[1]), parts[2], _whole(0, 255)(parts[3])
+    return parts[0], whole(1, 247)(parts[1]), parts[2], whole(0, 255)(parts[3])
 
 
 def _decimal(text: str) -> Decimal:
     if not text.isascii() or not text.replace(".", "", 1).isdigit() or len(text) > 16:
         raise argparse.ArgumentTypeError(f"{text!r} is not a reading such as 1234.5")
     return Decimal(text)
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) <= 12 and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {low} to {high}")
-        return int(text)
-
-    return number
 
 
 def _write_new(path: Path, data: bytes) -> None:
@@ -424,13 +401,6 @@ def _write_new(path: Path, data: bytes) -> None:
 
 def _language(options: argparse.Namespace) -> str:
     return options.lang or language_of(os.environ)
-
-
-def _say(text: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    with suppress(BrokenPipeError):  # somebody looked at the first lines only
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-        sys.stdout.flush()
 
 
 def _tell(text: str) -> None:

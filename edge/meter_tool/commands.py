@@ -18,6 +18,7 @@ from pathlib import Path
 from edge.bus.frame import FRAMINGS
 from edge.bus.records import LineSettings
 from edge.bus.transaction import Timing
+from edge.meter_tool.options import EXIT_BAD_INPUT, CommandError, help_of, known_model, print_line, whole
 from edge.meter_tool.reading import MeterReader, MeterReading
 from edge.meter_tool.show import (
     LANGUAGES,
@@ -34,7 +35,6 @@ from edge.ports import PortOpener
 from hw.socket_port import Direction, in_language, line_warnings, opener_for
 
 EXIT_POINT_FAILED = 1
-EXIT_BAD_INPUT = 2
 _TIMEOUT_MS = 500
 _DRAIN_SILENCE_MS = 550
 _FORMATS = ("8N1", "8N2", "8E1", "8E2", "8O1", "8O2")
@@ -64,10 +64,6 @@ CHECK_EXAMPLE = """example:
 """
 
 
-class CommandError(Exception):
-    """An option that cannot be used, in one sentence."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Job:
     """What to read, and where."""
@@ -92,7 +88,7 @@ def add_meter_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     meter = commands.add_parser(
         "meter", help="read a meter, list and check meter models", epilog=METER_EXAMPLE, formatter_class=raw
     )
-    meter.set_defaults(run=lambda options: _no_command(meter))
+    meter.set_defaults(run=help_of(meter))
     below = meter.add_subparsers(title="commands", metavar="COMMAND")
 
     read = below.add_parser("read", help="read a meter once", epilog=READ_EXAMPLE, formatter_class=raw)
@@ -104,7 +100,7 @@ def add_meter_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     watch.add_argument(
         "--every", type=_seconds, default=5.0, metavar="S", help="seconds from one start to the next (5)"
     )
-    watch.add_argument("--count", type=_whole(1, 10**9), metavar="N", help="end after N readings")
+    watch.add_argument("--count", type=whole(1, 10**9), metavar="N", help="end after N readings")
     watch.set_defaults(run=_guarded(_watch))
 
     models = below.add_parser("models", help="the meter models", epilog=MODELS_EXAMPLE, formatter_class=raw)
@@ -122,17 +118,17 @@ def add_meter_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 def _add_line_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--line", required=True, metavar="LINE", help="/dev/ttyUSB0, tcp://host:port or rtu+tcp://host:port")
-    add("--baud", type=_whole(300, 1_000_000), metavar="B", help="baud rate (the model's from the factory)")
+    add("--baud", type=whole(300, 1_000_000), metavar="B", help="baud rate (the model's from the factory)")
     add("--format", choices=_FORMATS, metavar="8N1", help=f"{', '.join(_FORMATS)} (the model's)")
     add("--local-echo", action="store_true", help="the adapter hears itself: each answer stands behind the request")
     add("--direction", choices=("adapter", "kernel", "rts"), default="adapter",
         help="who turns an RS-485 line around (adapter)")  # fmt: skip
     add("--rts-when-sending", choices=("high", "low"), default="high", help="for --direction kernel and rts (high)")
-    add("--device-id", type=_whole(1, 247), metavar="N", help="device id, 1 to 247 (the model's)")
+    add("--device-id", type=whole(1, 247), metavar="N", help="device id, 1 to 247 (the model's)")
     add("--model", required=True, metavar="ID", help="see `wattgate meter models`")
     add("--points", type=_names, metavar="NAME,...", help="what to read (all points of the model)")
     add("--merge", action="store_true", help="read neighbours with one request, as the gateway does")
-    add("--timeout-ms", type=_whole(10, 10_000), metavar="N",
+    add("--timeout-ms", type=whole(10, 10_000), metavar="N",
         help=f"wait for an answer so long ({_TIMEOUT_MS}, or what the model needs)")  # fmt: skip
     _add_common_options(parser)
 
@@ -144,11 +140,6 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
 
 
 # --- the commands ----------------------------------------------------------------------------
-
-
-def _no_command(parser: argparse.ArgumentParser) -> int:
-    parser.print_help()
-    return EXIT_BAD_INPUT
 
 
 def _read(options: argparse.Namespace) -> int:
@@ -164,14 +155,14 @@ def _watch(options: argparse.Namespace) -> int:
 def _models(options: argparse.Namespace) -> int:
     language = _language(options)
     if options.model is not None:
-        model = _model(options)
-        _say(json.dumps(model_json(model), ensure_ascii=False) if options.json else model_text(language, model))
+        model = known_model(options.model, options.models)
+        print_line(json.dumps(model_json(model), ensure_ascii=False) if options.json else model_text(language, model))
         return 0
     models = [load_model(name, options.models) for name in model_files(options.models)]
     if options.json:
-        _say(json.dumps([model_json(model) for model in models], ensure_ascii=False))
+        print_line(json.dumps([model_json(model) for model in models], ensure_ascii=False))
     else:
-        _say(models_text(language, models))
+        print_line(models_text(language, models))
     return 0
 
 
@@ -191,17 +182,17 @@ def _check(options: argparse.Namespace) -> int:
             problems += 1
             fault = {"file": str(path), "ok": False, "key": problem.key, "found": str(problem.found)}
             if options.json:
-                _say(json.dumps({**fault, "allowed": problem.allowed}, ensure_ascii=False))
+                print_line(json.dumps({**fault, "allowed": problem.allowed}, ensure_ascii=False))
             else:
                 sys.stderr.write(f"wattgate: {problem}\n")
             continue
         own = model.id in built_in and not path.samefile(built_in[model.id])
         if options.json:
             good = {"file": str(path), "ok": True, "id": model.id, "points": len(model.points), "id_is_built_in": own}
-            _say(json.dumps(good, ensure_ascii=False))
+            print_line(json.dumps(good, ensure_ascii=False))
         else:
             key = "good_built_in" if own else "good"
-            _say(say(_language(options), key, file=path, id=model.id, points=len(model.points)))
+            print_line(say(_language(options), key, file=path, id=model.id, points=len(model.points)))
     return EXIT_BAD_INPUT if problems else 0
 
 
@@ -263,13 +254,13 @@ def _cannot_open(problem: BaseException, language: str) -> BaseException:
 
 def _say_reading(job: _Job, options: argparse.Namespace, reading: MeterReading) -> None:
     if options.json:
-        _say(json.dumps(reading_json(job.model, job.device_id, reading), ensure_ascii=False))
+        print_line(json.dumps(reading_json(job.model, job.device_id, reading), ensure_ascii=False))
     else:
-        _say(reading_text(_language(options), job.model, job.device_id, reading))
+        print_line(reading_text(_language(options), job.model, job.device_id, reading))
 
 
 def _job(options: argparse.Namespace) -> _Job:
-    model = _model(options)
+    model = known_model(options.model, options.models)
     link = model.link
     baud, format = options.baud or link.default_baud, options.format or link.default_format
     timeout_ms = options.timeout_ms or max(_TIMEOUT_MS, 1.1 * (link.max_response_ms or 0))
@@ -290,13 +281,6 @@ def _job(options: argparse.Namespace) -> _Job:
         opener=opener,
         merge=options.merge,
     )
-
-
-def _model(options: argparse.Namespace) -> MeterModel:
-    known = model_files(options.models)
-    if options.model not in known:
-        raise CommandError(f"model {options.model!r} is not known; there are {', '.join(known)}")
-    return load_model(options.model, options.models)
 
 
 def _chosen(model: MeterModel, names: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -325,15 +309,6 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) <= 12 and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {low} to {high}")
-        return int(text)
-
-    return number
-
-
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -346,10 +321,3 @@ def _seconds(text: str) -> float:
 
 def _language(options: argparse.Namespace) -> str:
     return options.lang or language_of(os.environ)
-
-
-def _say(text: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    with suppress(BrokenPipeError):  # somebody looked at the first lines only
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-        sys.stdout.flush()

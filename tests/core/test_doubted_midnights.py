@@ -6,6 +6,7 @@ import pytest
 
 from edge.core import events as ev
 from edge.core.account import Register
+from edge.core.units import WattHours
 
 DAY_S = 86_400
 STANDING = {"name": "daily", "amount": "1", "per": "day"}
@@ -64,7 +65,7 @@ def test_the_sample_before_is_moved_with_the_register(charged: Any, at: Any) -> 
     """Ten minutes around a midnight of the boot's own time: the nearer sample is the freeze, none is made up."""
     ahead_s = 40 * DAY_S
     charged.elapsed_offset_s, charged.doubted = -ahead_s, True
-    before = Register(at("2024-03-10T23:59") + ahead_s, 5_900)
+    before = Register(at("2024-03-10T23:59") + ahead_s, WattHours(5_900))
     charged.round(at("2024-03-11T00:09") + ahead_s, 6_000, before=before)
     (frozen,) = [event for event in charged.events if isinstance(event, ev.RegisterFrozen)]
     assert (frozen.register_wh, frozen.quality) == (5_900, "gateway_sample")
