@@ -193,3 +193,22 @@ def until() -> Callable[..., None]:
             time.sleep(POLL_INTERVAL_S)
 
     return wait
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in an English shell; (exit status, what it printed, what it complained about)."""
+    for name in ("LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "C.UTF-8")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        from edge.cli import main  # what most tests never need
+
+        try:
+            status = main(arguments)
+        except SystemExit as leaving:
+            status = leaving.code if isinstance(leaving.code, int) else 1
+        return (status, *capsys.readouterr())
+
+    return run

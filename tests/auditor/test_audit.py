@@ -1,7 +1,6 @@
 """The auditor's own arithmetic, against published vectors and figures worked out by hand."""
 
 import ast
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -28,17 +27,6 @@ DOCUMENT = {
     "blocks": {"scope": "cycle", "limits_kwh": ["0.1", "0.25"]},
     "prices": {"base_by_period": {"peak": "0.03", "valley": "-0.12"}, "adder_by_block": ["0.51", "0.56", "0.81"]},
 }
-
-
-@pytest.fixture(scope="module")
-def auditor() -> Any:
-    spec = importlib.util.spec_from_file_location("auditor_of_test_audit", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

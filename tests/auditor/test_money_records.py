@@ -1,10 +1,7 @@
 """The auditor on records of credits and debts: a true story holds, a story with one figure altered does not."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -48,17 +45,6 @@ TERMS = CreditTerms(
     grants=(CreditGrant("free", GrantKind.TIME, GrantPeriod.WEEK, MoneyNano(2 * NANO), lapses=True),),
 )
 POLICY = Policy(legal_profile=LegalProfile.PREPAYMENT_IMMEDIATE, credit=TERMS, issue_day=4, reserve_days=0)
-
-
-@pytest.fixture(scope="module")
-def auditor() -> Any:
-    spec = importlib.util.spec_from_file_location("auditor_of_money_records", Path(__file__).with_name("audit.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def rating() -> Rating:

@@ -1,10 +1,7 @@
 """The auditor against records of power and of energy bought by blocks: a true story holds, an altered one does not."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -68,17 +65,6 @@ LATE = {
 }  # fmt: skip
 POLICY = Policy(reserve_days=0)
 CONTRACTED = Contracted(contract_w=3_000, capacity_va=9_000)
-
-
-@pytest.fixture(scope="module")
-def auditor() -> Any:
-    spec = importlib.util.spec_from_file_location("auditor_of_month_records", Path(__file__).with_name("audit.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 class Story:

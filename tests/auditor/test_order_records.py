@@ -1,10 +1,7 @@
 """The auditor on what orders lead to: policies, holds, receipts, arming and key presses, and the orders themselves."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,17 +54,6 @@ SET = json.dumps(
     }
 )
 Bodies = list[tuple[str, bytes]]
-
-
-@pytest.fixture(scope="module")
-def auditor() -> Any:
-    spec = importlib.util.spec_from_file_location("auditor_of_order_records", Path(__file__).with_name("audit.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 class Story:

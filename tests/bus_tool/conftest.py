@@ -17,7 +17,6 @@ from pymodbus import FramerType
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import SimDevice
 
-from edge.cli import main
 from hw.sim.device import Device, ExceptionCode
 from hw.sim.line import Fault, Line
 from hw.sim.meter import Meter
@@ -26,7 +25,6 @@ from hw.sim.models import MODELS
 WAIT_S = 10.0
 SETTLE_S = 0.05
 SPEEDS = {getattr(termios, f"B{baud}"): baud for baud in (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)}
-Said = Callable[..., tuple[int, str, str]]
 
 
 class Draw:
@@ -237,20 +235,3 @@ def tcp_server() -> Iterator[Callable[..., str]]:
 def parts() -> SimpleNamespace:
     """The tools of this file by name: test modules cannot import them."""
     return SimpleNamespace(meter=meter, SettableMeter=SettableMeter)
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Said:
-    """Runs a command in an English shell; (exit status, what it printed, what it complained about)."""
-    for name in ("LC_ALL", "LC_MESSAGES"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LANG", "C.UTF-8")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            status = main(arguments)
-        except SystemExit as leaving:
-            status = leaving.code if isinstance(leaving.code, int) else 1
-        return (status, *capsys.readouterr())
-
-    return run

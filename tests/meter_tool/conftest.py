@@ -18,10 +18,8 @@ from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import SimDevice
 
 from edge.bus.frame import crc16
-from edge.cli import main
 
 WAIT_S = 10.0
-Said = Callable[..., tuple[int, str, str]]
 
 
 class ExactMeter:
@@ -78,23 +76,6 @@ def exact_meter() -> Iterator[Callable[[Mapping[bytes, Sequence[bytes]]], ExactM
 def framed() -> Callable[[bytes], bytes]:
     """A frame with its CRC."""
     return lambda body: body + crc16(body).to_bytes(2, "little")
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Said:
-    """Runs a command in an English shell; (exit status, what it printed, what it complained about)."""
-    for name in ("LC_ALL", "LC_MESSAGES"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LANG", "C.UTF-8")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            status = main(arguments)
-        except SystemExit as leaving:
-            status = leaving.code if isinstance(leaving.code, int) else 1
-        return (status, *capsys.readouterr())
-
-    return run
 
 
 class Servers:
