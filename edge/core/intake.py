@@ -17,8 +17,8 @@ from edge.core.reading import DeltaKind, RegisterDelta, delta, plausible_energy
 from edge.core.turn import Turn
 from edge.core.units import SECONDS_PER_DAY, ClockReading, UnixSeconds, WattHours, believed_seconds, least_seconds
 
-# Where no clock can say how long ago the record was made, physics is asked for a day: more is not believed
-# until time is known again, and then charged whole.
+# Where no clock can say how long ago the record was made, a day is believed, of energy by physics and of time by a
+# wall that nobody bears out: more is not believed until time is known again, and then charged whole.
 ELAPSED_UNKNOWN_S = SECONDS_PER_DAY
 READ_BACK_S = 60  # between the last of the load and the read-back of an open relay
 
@@ -52,13 +52,16 @@ def _charged_at(account: Account, sample: cmd.Sample, clock: ClockReading) -> in
     """The instant a sample is charged at: its own, as far as somebody vouches for it.
 
     An untrusted clock passes no midnight, and a clock set back waits: energy is charged where time stands. A doubted
-    one goes on no faster than the boot's own time: a wall set ahead would charge days to come (SECURITY.md R10).
+    one may be a day past the boot's own time, as after a power cut; a wall further ahead would charge days to come
+    (SECURITY.md R10), and until somebody vouches for it time goes on by the boot's own.
     """
     recorded_at, since = account.recorded.at, account.recorded_clock
     if not clock.quality.trusted:
         return recorded_at
     if clock.doubted and since is not None:
-        return max(recorded_at, min(sample.at, recorded_at + least_seconds(since, clock)))
+        known_at = recorded_at + least_seconds(since, clock)
+        if sample.at > known_at + ELAPSED_UNKNOWN_S:
+            return known_at
     return max(recorded_at, sample.at)
 
 

@@ -1,9 +1,10 @@
-"""A wall that nobody bears out passes midnights no faster than the boot's own time (SECURITY.md R10)."""
+"""A wall that nobody bears out passes one day at most that the boot's own time does not know of (SECURITY.md R10)."""
 
 from typing import Any
 
 import pytest
 
+from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.account import Register
 from edge.core.units import WattHours
@@ -59,6 +60,24 @@ def test_the_days_are_caught_up_once_when_the_doubt_is_over(charged: Any, at: An
     assert days_charged(charged) == 2
     charged.round(at("2024-03-12T10:00"), 5_700)
     assert days_charged(charged) == 2
+
+
+def test_a_night_without_power_is_believed_to_a_clock_nobody_bears_out(charged: Any, at: Any) -> None:
+    """The gateway's battery clock is all there is while the network is gone: hours are charged where they are."""
+    started_again(charged, at("2024-01-01T00:00"), at("2024-03-11T08:00"), 0)
+    charged.round(at("2024-03-11T08:00"), 5_500)
+    assert days_charged(charged) == 1
+    assert charged.state.accounts["A01"].recorded.at == at("2024-03-11T08:00")
+
+
+def test_weeks_of_doubt_lose_no_second(charged: Any, at: Any) -> None:
+    """Records whose samples were read some seconds before them: the ages do not add up to a clock that goes slow."""
+    charged.doubted = True
+    for quarter in range(1, 201):
+        moment = at("2024-03-10T18:00") + 900 * quarter
+        sample = charged.sample(moment - quarter % 2 * 45, 5_000 + quarter)
+        charged.do(cmd.TakeRound(charged.clock(moment), (sample,), True, charged.cloud_silent_s))
+    assert charged.state.accounts["A01"].recorded.at == moment
 
 
 def test_the_sample_before_is_moved_with_the_register(charged: Any, at: Any) -> None:
