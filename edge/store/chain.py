@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge.ports import StoredRecord
+from edge.store.packing import body_of
 
 STREAMS = ("led", "res", "evt", "rdg")
 SEALED_STREAMS = ("led", "res", "evt")
@@ -63,10 +64,14 @@ class ChainCheck:
     heads: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)  # stream -> (epoch, seq, hash)
 
     def take(self, row: tuple[Any, ...]) -> StoredRecord:
-        """The record of a row (stream, epoch, seq, hash, body). ChainBroken if it is none or does not follow."""
-        stream, epoch, seq, found, body = row
-        if stream not in STREAMS or not isinstance(epoch, int) or not isinstance(body, bytes):
+        """The record of a row (stream, epoch, seq, hash, stored body). ChainBroken if it is none or does not follow."""
+        stream, epoch, seq, found, stored = row
+        if stream not in STREAMS or not isinstance(epoch, int) or not isinstance(stored, bytes):
             raise ChainBroken(stream, seq, f"stream {stream!r}, seq {seq!r}: is not a record")
+        try:
+            body = body_of(stream, stored)
+        except ValueError as error:
+            raise ChainBroken(stream, seq, f"{stream} {seq}: {error}: the chain is broken") from error
         last_epoch, last_seq, last_hash = self.heads.get(stream, (epoch, 0, NO_HASH))
         if epoch > last_epoch:  # a new epoch begins its chains anew
             last_seq, last_hash = 0, NO_HASH

@@ -31,11 +31,15 @@ from edge.store.chain import (
     next_seal,
 )
 from edge.store.checkpoint import Checkpoint, Position
+from edge.store.packing import body_of, stored_body
 from edge.store.schema import SCHEMA_VERSION, SchemaError, prepare
 
 __all__ = ["NO_HASH", "SCHEMA_VERSION", "STREAMS", "JournalError", "RecordHash", "SqliteJournal"]
 
 SNAPSHOTS_KEPT = 2
+# What the log may hold before it goes into the file. It is then written over from its beginning, which costs the
+# file system less than a log that grows.
+_LOG_BYTES = 1_024_000
 
 _Result = TypeVar("_Result")
 
@@ -63,6 +67,8 @@ class SqliteJournal:
             for pragma in ("locking_mode=EXCLUSIVE", "synchronous=EXTRA", "recursive_triggers=ON"):
                 self._connection.execute(f"PRAGMA {pragma}")
             self.epoch = prepare(self._connection, gateway_id, self._anchor.before_upgrade)
+            (page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()  # an older file keeps its own
+            self._connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_BYTES // page_bytes}")
             self._heads = _read_heads(self._connection, gateway_id, self.epoch)
             self._place, self._seal = _read_seal(self._connection, gateway_id)
             self.recovery: Recovery | None = self._anchor.start(self.epoch, self._place, self._seal, self._seal_at)
@@ -200,11 +206,12 @@ class SqliteJournal:
     async def read(self, stream: str, after_seq: int, count_max: int) -> Sequence[StoredRecord]:
         """Records of a stream above `after_seq`, oldest first."""
         rows = await self.query(
-            "SELECT stream, epoch, seq, hash, body FROM record WHERE stream = ? AND epoch = ? AND seq > ?"
-            " ORDER BY seq LIMIT ?",
+            "SELECT epoch, seq, hash, body FROM record WHERE stream = ? AND epoch = ? AND seq > ? ORDER BY seq LIMIT ?",
             (stream, self.epoch, after_seq, count_max),
         )
-        return [StoredRecord(*row) for row in rows]
+        return [
+            StoredRecord(stream, epoch, seq, digest, body_of(stream, stored)) for epoch, seq, digest, stored in rows
+        ]
 
     async def query(self, statement: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
         """Rows of a reading statement, run where the commits run, so that it sees only what is committed."""
@@ -287,7 +294,10 @@ class SqliteJournal:
     ) -> None:
         """One transaction, then the anchor."""
         places = range(self._place + 1, self._place + 1 + len(records))
-        rows = [(place, r.stream, r.epoch, r.seq, r.hash, r.body) for place, r in zip(places, records, strict=True)]
+        rows = [
+            (place, r.stream, r.epoch, r.seq, r.hash, stored_body(r.stream, r.body))
+            for place, r in zip(places, records, strict=True)
+        ]
         seal, last = self._seal, self._place + len(records)
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")

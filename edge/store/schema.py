@@ -1,19 +1,24 @@
 """The tables of the journal: every schema version this program reads, and the steps between them.
 
-Version 1 had no seals, checkpoints or snapshots, and marks without a hash. A journal is brought to
-the newest version when the agent opens it, in one transaction; `wattgate verify` does that on a
-copy. A version from the future is refused: what it means nobody here can know.
+Version 1 had no seals, checkpoints or snapshots, and marks without a hash; in 2 all bodies lay there as
+they are, since 3 those of readings are packed (packing.py). A journal is brought to the newest version when
+the agent opens it, in one transaction that leaves its records as they are. A version from the future is
+refused: what it means nobody here can know.
 """
 
 import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 from edge.store.chain import SEALED_STREAMS, Sealed, first_seal, mark_hash, next_seal
 
 JOURNAL_FILE = "journal.db"
 APPLICATION_ID = 0x57474C31  # "WGL1"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+# Of a new file; an older one keeps its own. A commit changes a row in each of five trees, and the log takes a whole
+# page of each.
+_PAGE_BYTES = 512
 
 _RECORD = (
     """CREATE TABLE record (
@@ -75,7 +80,8 @@ _VERSION_2 = (
     BEGIN SELECT RAISE(ABORT, 'a checkpoint is never replaced'); END""",
 )
 
-STATEMENTS = {1: (*_RECORD, *_MARK_1), 2: (*_RECORD, *_VERSION_2)}
+# Version 3 has the tables of 2.
+STATEMENTS = {1: (*_RECORD, *_MARK_1), 2: (*_RECORD, *_VERSION_2), 3: (*_RECORD, *_VERSION_2)}
 
 
 class SchemaError(ValueError):
@@ -86,17 +92,20 @@ def prepare(connection: sqlite3.Connection, gateway_id: str, before_upgrade: Cal
     """Makes the tables, or brings those of an older version up to date. Returns the epoch.
 
     A file of somebody else is left as it is: WAL, which is written into it, is switched on last.
-    `before_upgrade` is called before the first change to a journal of an older version.
+    `before_upgrade` is called before the first change to a journal of version 1, which no anchor can know.
     """
     version = version_of(connection)
-    if version != 0:
+    if version == 0:
+        connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
+    else:
         check_identity(connection, gateway_id)
     connection.execute("PRAGMA journal_mode=WAL")
     if version == 0:
         _create(connection, gateway_id)
     elif version < SCHEMA_VERSION:
-        before_upgrade()
-        _upgrade(connection, gateway_id)
+        if version == 1:
+            before_upgrade()
+        _upgrade(connection, gateway_id, version)
     (epoch,) = connection.execute("SELECT epoch FROM identity").fetchone()
     return int(epoch)
 
@@ -127,12 +136,15 @@ def check_identity(connection: sqlite3.Connection, gateway_id: str) -> None:
 
 
 def schema_differences(connection: sqlite3.Connection, version: int) -> list[str]:
-    """Names of tables, indexes and triggers that are not word for word as this version has them."""
-    wanted = sorted(STATEMENTS[version])
-    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-    found = {sql: name for name, sql in rows}
-    missing = [statement.split("(")[0].split(" ON ")[0] for statement in wanted if statement not in found]
-    return [*missing, *(str(name) for sql, name in found.items() if sql not in wanted)]
+    """Tables, indexes and triggers that are not as this version has them: by word, by name, by what they belong to."""
+    everything = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+    with closing(sqlite3.connect(":memory:")) as model:
+        for statement in STATEMENTS[version]:
+            model.execute(statement)
+        wanted = model.execute(everything).fetchall()
+    found = connection.execute(everything).fetchall()
+    missing = [str(row[3]).split("(")[0].split(" ON ")[0] for row in wanted if row not in found]
+    return [*missing, *(str(row[1]) for row in found if row not in wanted)]
 
 
 def _create(connection: sqlite3.Connection, gateway_id: str) -> None:
@@ -144,9 +156,17 @@ def _create(connection: sqlite3.Connection, gateway_id: str) -> None:
     connection.execute("COMMIT")
 
 
-def _upgrade(connection: sqlite3.Connection, gateway_id: str) -> None:
-    """Version 1 to 2: marks get their hash, and what is there is sealed as one commit."""
+def _upgrade(connection: sqlite3.Connection, gateway_id: str, version: int) -> None:
+    """To the newest version. From 2 to 3 nothing changes but the number: what is packed comes after it."""
     connection.execute("BEGIN IMMEDIATE")
+    if version == 1:
+        _seal_version_1(connection, gateway_id)
+    _set_version(connection)
+    connection.execute("COMMIT")
+
+
+def _seal_version_1(connection: sqlite3.Connection, gateway_id: str) -> None:
+    """Version 1 to 2: marks get their hash, and what is there is sealed as one commit."""
     marks = connection.execute("SELECT stream, epoch, acked_seq FROM mark").fetchall()
     connection.execute("DROP TABLE mark")
     for statement in _VERSION_2:
@@ -157,8 +177,6 @@ def _upgrade(connection: sqlite3.Connection, gateway_id: str) -> None:
     if place is not None:
         digest = next_seal(first_seal(gateway_id), place, sealed_records(connection, 0, place))
         connection.execute("INSERT INTO seal VALUES (?, ?)", (place, digest))
-    _set_version(connection)
-    connection.execute("COMMIT")
 
 
 def sealed_records(connection: sqlite3.Connection, after_place: int, place: int) -> Iterable[Sealed]:

@@ -28,6 +28,7 @@ from edge.store.chain import (
 )
 from edge.store.checkpoint import Checkpoint, Position, Sums, encode_state, state_shape
 from edge.store.codec import decode_event
+from edge.store.packing import body_of
 from edge.store.schema import schema_differences
 from edge.store.store_copy import opened_copy
 
@@ -75,7 +76,7 @@ def verify_store(store: Path, record_hash: RecordHash, anchor: Anchor | None) ->
         walk = _Walk(connection, report, ChainCheck(report.gateway, record_hash))
         for part in (walk.records, walk.marks, walk.snapshots):
             _guarded(report, part)
-        _check_anchor(report, anchor, walk)
+        _guarded(report, _check_anchor, report, anchor, walk)
     return report
 
 
@@ -193,7 +194,7 @@ class _Walk:
                 self._report.add("snapshot", place, "is not the state of its checkpoint")
 
     def _record(self, place: int, row: tuple[Any, ...]) -> None:
-        stream, epoch, seq, digest, body = row
+        stream, epoch, seq, digest, stored = row
         try:
             record = self._chain.take(row)
         except ChainBroken as broken:
@@ -203,7 +204,7 @@ class _Walk:
         else:
             self._seals.record(place, record)
         try:
-            event = decode_event(body)
+            event = decode_event(body_of(stream, stored))
         except _BROKEN as error:
             self._report.add(stream, seq, str(error))
             return

@@ -14,6 +14,7 @@ import json
 import sqlite3
 import struct
 import sys
+import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -160,7 +161,10 @@ def read_folder(directory: Path) -> Folder:
     try:
         with closing(open_database(directory / "agent" / "journal.db")) as journal:
             rows = journal.execute("SELECT place, stream, epoch, seq, hash, body FROM record ORDER BY place")
-            records = [Record(*row) for row in rows]
+            records = [
+                Record(place, stream, epoch, seq, digest, body_of(stream, stored))
+                for place, stream, epoch, seq, digest, stored in rows
+            ]
             identities = [(str(row[0]), int(row[1])) for row in journal.execute("SELECT * FROM identity")]
             mark_rows = journal.execute("SELECT stream, epoch, acked_seq FROM mark")
             marks = {str(row[0]): (int(row[1]), int(row[2])) for row in mark_rows}
@@ -192,6 +196,23 @@ def read_folder(directory: Path) -> Folder:
         )
     except (OSError, sqlite3.Error, *BROKEN) as error:
         raise UnreadableError(f"{directory}: {error}") from error
+
+
+def body_of(stream: str, stored: bytes) -> bytes:
+    """A body of the journal. Readings may be packed: byte 1, CRC-32 of the rest, raw deflate (edge/store/README.md).
+
+    What cannot be unpacked stays as it is: it does not have its hash, and that is said.
+    """
+    if stream != "rdg" or not isinstance(stored, bytes) or stored[:1] != b"\x01":
+        return stored
+    crc, content = stored[1:5], stored[5:]
+    inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    try:
+        body = inflater.decompress(content)
+    except zlib.error:
+        return stored
+    whole = inflater.eof and not inflater.unused_data and zlib.crc32(content).to_bytes(4, "big") == crc
+    return body if whole else stored
 
 
 def open_database(path: Path) -> sqlite3.Connection:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from cloud_sync.wire import record_hash
 from edge.core.account import State
@@ -32,6 +33,7 @@ VECTOR = Path(__file__).resolve().parent.parent / "vectors" / "journal_schema_1.
 GATEWAY = "gw-vector"
 ACCOUNT = "A2"
 FREEZES = 3
+READINGS = 6
 
 Entries = list[tuple[str, bytes]]
 
@@ -39,11 +41,16 @@ Entries = list[tuple[str, bytes]]
 def transactions() -> list[Entries]:
     """The life of one account: opened, billed, told, cut, paid, restored; one commit for each moment."""
     with closing(sqlite3.connect(f"{VECTOR.as_uri()}?mode=ro&immutable=1", uri=True)) as vector:
-        rows = vector.execute("SELECT stream, body FROM record WHERE stream <> 'rdg' ORDER BY place").fetchall()
+        rows = vector.execute("SELECT stream, body FROM record ORDER BY place").fetchall()
     found: list[Entries] = []
-    last_at, freezes = None, 0
+    last_at, freezes, readings = None, 0, 0
     for stream, body in rows:
         event = json.loads(body)
+        if event["type"] == "ReadingsRecorded":
+            readings += 1
+            if ACCOUNT not in event["accounts"] or readings > READINGS:
+                continue
+            body = readings_of_account(event)
         if event.get("account") not in (ACCOUNT, None):
             continue
         if event["type"] == "TariffAccepted":
@@ -57,6 +64,13 @@ def transactions() -> list[Entries]:
         last_at = event["at"]
         found[-1].append((stream, body))
     return found
+
+
+def readings_of_account(event: dict[str, Any]) -> bytes:
+    """A record of readings with nobody's but the account's, packed in the file."""
+    at = event["accounts"].index(ACCOUNT)
+    columns = {name: [column[at]] for name, column in event.items() if isinstance(column, list)}
+    return json.dumps({**event, **columns}, separators=(",", ":")).encode()
 
 
 class Life:

@@ -39,7 +39,8 @@ def test_settings_are_really_in_force(store: Any, run_async: Run) -> None:
     async def scenario() -> dict[str, Any]:
         journal = store.open()
         await journal.append([led(1)])
-        names = ("synchronous", "journal_mode", "locking_mode", "recursive_triggers", "application_id", "user_version")
+        modes = ("synchronous", "journal_mode", "locking_mode", "recursive_triggers", "page_size", "wal_autocheckpoint")
+        names = (*modes, "application_id", "user_version")
         found = {name: (await journal.query(f"PRAGMA {name}", ()))[0][0] for name in names}
         found["files"] = sorted(os.listdir(store.path.parent))
         await journal.close()
@@ -52,6 +53,8 @@ def test_settings_are_really_in_force(store: Any, run_async: Run) -> None:
         "recursive_triggers": 1,
         "application_id": 0x57474C31,
         "user_version": SCHEMA_VERSION,
+        "page_size": 512,
+        "wal_autocheckpoint": 2000,
         "files": ["journal.db", "journal.db-wal"],  # no -shm: nobody shares it
     }
 

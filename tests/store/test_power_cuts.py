@@ -7,6 +7,7 @@ by the real store. `told` is the moment when somebody was told that a commit is 
 """
 
 import asyncio
+import json
 import os
 import random
 import shutil
@@ -31,12 +32,13 @@ from edge.ports import AnchorState
 from edge.store.codec import decode_event
 from edge.store.event_log import JournalEventLog
 from edge.store.journal import JournalError, SqliteJournal
+from edge.store.packing import stored_body
 from edge.store.verify import verify_store
 from edge.zone import zone_offsets
 from hw.file_anchor import FileAnchor
 
 HERE = Path(__file__).resolve().parent
-VECTOR = HERE.parent / "vectors" / "journal_schema_1.db"
+VECTORS = HERE.parent / "vectors"
 TARIFF = HERE.parents[1] / "edge" / "tariffs" / "demo-street.json"
 GATEWAY = "gw-vector"
 SECTOR_BYTES = 512
@@ -339,11 +341,13 @@ def faults_of(recording: Recording, bench: Path, rules: Sequence[str], chance: r
 
 def short_paths(recorder: Recorder, closed: Mapping[str, bytes], crashed: Sequence[Recording]) -> list[Recording]:
     """Starts on what a life left, or a cut; an upgrade; the end of RECOVERY."""
-    old = {"journal.db": VECTOR.read_bytes()}
+    first, second = ({"journal.db": (VECTORS / f"journal_schema_{version}.db").read_bytes()} for version in (1, 2))
+    second["anchor.json"] = json.dumps(json.loads((VECTORS / "journal_schema_2.json").read_bytes())["anchor"]).encode()
     return [
         recorder.record("start", closed, told_of(closed)),
         recorder.record("epoch", closed, told_of(closed)),
-        recorder.record("upgrade", old, 286),
+        recorder.record("upgrade", first, 286),
+        recorder.record("upgrade", second, 286),
         *crashed,
     ]
 
@@ -353,7 +357,7 @@ def told_of(_files: Mapping[str, bytes]) -> int:
     return LIFE_RECORDS
 
 
-LIFE_RECORDS = 51
+LIFE_RECORDS = 54
 
 
 def crashed_starts(recorder: Recorder, life: Recording, count: int, chance: random.Random) -> list[Recording]:
@@ -368,11 +372,14 @@ def test_life_has_all_that_may_be_cut(life: Recording) -> None:
     text = b" ".join(life.bodies)
     for kind in (b"PaymentApplied", b"BillIssued", b"NoticeRaised", b"RegisterFrozen", b"DisconnectControlChanged"):
         assert kind in text
+    readings = [body for body in life.bodies if b"ReadingsRecorded" in body]
+    assert len(readings) > 1
+    assert all(len(stored_body("rdg", body)) < len(body) for body in readings)
     assert sum(op.kind == "W" and op.name == "told" for op in life.ops) == len(life.ends) - 1
 
 
 def test_no_cut_at_any_write_of_a_life_loses_or_halves_anything(life: Recording, bench: Path) -> None:
-    count, faults = faults_of(replace(life, ops=life.ops[:150]), bench, ("none", "some"), random.Random(1))
+    count, faults = faults_of(replace(life, ops=life.ops[:200]), bench, ("none", "some"), random.Random(1))
     assert count > 500
     assert faults == []
 

@@ -7,6 +7,7 @@ import asyncio
 import json
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from functools import reduce
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from cloud_sync.wire import record_hash
 from edge.core.account import State
 from edge.core.ledger import apply
+from edge.ports import StoredRecord
 from edge.store.event_log import JournalEventLog
 from edge.store.journal import JournalError, SqliteJournal
 from edge.store.schema import SCHEMA_VERSION, STATEMENTS
@@ -38,6 +40,8 @@ def expected(request: pytest.FixtureRequest) -> dict[str, Any]:
 def path(expected: dict[str, Any], tmp_path: Path) -> Path:
     """A copy of the recorded journal."""
     shutil.copyfile(VECTORS / f"journal_schema_{expected['schema']}.db", tmp_path / "journal.db")
+    if "anchor" in expected:  # version 1 had none
+        (tmp_path / "anchor.json").write_text(json.dumps(expected["anchor"]), "utf-8")
     return tmp_path / "journal.db"
 
 
@@ -108,6 +112,52 @@ def test_upgraded_journal_without_its_anchor_is_recovery_like_any_other(path: Pa
     journal._connection.close()
     assert journal.recovery is not None
     assert journal.recovery.reason == "anchor_missing"
+
+
+def test_upgrade_gives_no_anchor_to_a_journal_that_had_one_and_lost_it(path: Path, expected: dict[str, Any]) -> None:
+    """Else an old card put back without its anchor would go on under numbers the cloud knows (SECURITY R8)."""
+    path.with_name("anchor.json").unlink(missing_ok=True)
+    journal = open_it(path, expected)
+    journal._connection.close()
+    reason = None if journal.recovery is None else journal.recovery.reason
+    assert reason == ("anchor_missing" if "anchor" in expected else None)
+
+
+def test_upgraded_journal_goes_on_with_packed_readings_behind_its_old_ones(
+    path: Path, expected: dict[str, Any]
+) -> None:
+    with closing(sqlite3.connect(path)) as old:
+        (body,) = old.execute("SELECT body FROM record WHERE stream = 'rdg' ORDER BY place DESC LIMIT 1").fetchone()
+    assert body.startswith(b"{")
+    journal = open_it(path, expected)
+    pragmas = ("page_size", "wal_autocheckpoint")
+    found = [journal._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
+    assert found == [4096, 250]  # its own pages, and a log of as many bytes
+    written, acked_seq = asyncio.run(_one_more(journal, body)), expected["heads"]["rdg"][2]
+    with closing(sqlite3.connect(path)) as new:
+        rows = new.execute("SELECT body FROM record WHERE stream = 'rdg' ORDER BY place DESC LIMIT 2").fetchall()
+    assert [row[0][:1] for row in rows] == [b"\x01", b"{"]
+    assert len(rows[0][0]) < len(body)
+    journal = open_it(path, expected)
+    sent = asyncio.run(_read_and_close(journal, acked_seq))
+    assert [record.seq for record in sent] == list(range(acked_seq + 1, written + 1))
+    assert [record.body for record in sent[-2:]] == [body, body]
+    report = verify_store(path.parent, record_hash, FileAnchor(path.with_name("anchor.json")))
+    assert [found for found in report.problems if found.problem.startswith("rdg")] == []
+    assert report.records["rdg"] == expected["heads"]["rdg"][0] + 1
+
+
+async def _one_more(journal: SqliteJournal, body: bytes) -> int:
+    (record,) = await journal.append([("rdg", body)])
+    await journal.close()
+    return record.seq
+
+
+async def _read_and_close(journal: SqliteJournal, after_seq: int) -> Sequence[StoredRecord]:
+    assert len(list(journal.replay())) > 0
+    records = await journal.read("rdg", after_seq, 1000)
+    await journal.close()
+    return records
 
 
 def test_old_version_can_be_verified_without_being_changed(path: Path, expected: dict[str, Any]) -> None:

@@ -26,6 +26,8 @@ from edge.store.checkpoint import Checkpoint, Sums, encode_state, packed
 from edge.store.codec import decode_event, encode_event
 from edge.store.event_log import DailyCheckpoints, JournalEventLog
 from edge.store.journal import SqliteJournal
+from edge.store.packing import body_of
+from edge.store.schema import SCHEMA_VERSION
 from edge.store.verify import Report, verify_store
 from hw.file_anchor import FileAnchor
 
@@ -205,6 +207,11 @@ FAULTS = {
         " WHERE stream = 'led' AND CAST(body AS TEXT) LIKE '%PaymentApplied%pay-1%'",
         "led ",
     ),
+    "a packed body": (
+        "UPDATE record SET body = CAST(substr(body, 1, 20) || x'0000' || substr(body, 23) AS BLOB)"
+        " WHERE stream = 'rdg' AND seq = 8",
+        "rdg 8: rdg 8: the packed body is damaged: its CRC does not fit",
+    ),
     "a missing record": ("DELETE FROM record WHERE stream = 'led' AND seq = 40", "led 41: led 41 does not follow 39"),
     "the last records": ("DELETE FROM record WHERE place > 250", "seal 255: the seal at place 255"),
     "order of two streams": (
@@ -232,6 +239,24 @@ def test_fault_is_named_with_its_record(folder: Path, statement: str, sentence: 
     assert any(sentence in line for line in told(verify(folder))), told(verify(folder))
 
 
+@pytest.mark.parametrize("column", ["type", "name", "tbl_name"])
+def test_guard_under_another_name_is_named(folder: Path, column: str) -> None:
+    with closing(sqlite3.connect(folder / "journal.db", isolation_level=None)) as foreign:
+        foreign.execute("PRAGMA writable_schema=ON")
+        row = "name = 'seal_is_not_deleted'"
+        foreign.execute(f"UPDATE sqlite_master SET {column} = replace({column}, 'e', 'E') WHERE {row}")
+    assert any("not the one of schema version" in line for line in told(verify(folder))), told(verify(folder))
+
+
+def test_places_that_are_gone_are_problems_and_no_end_of_the_look(folder: Path) -> None:
+    """One flipped bit in the word PRIMARY: the column is no longer the row's number, and what stands in it is NULL."""
+    image = (folder / "journal.db").read_bytes()
+    damaged = image.replace(b"TABLE record (\n    place INTEGER PRIMARY", b"TABLE record (\n    place INTEGER QRIMARY")
+    assert damaged != image
+    (folder / "journal.db").write_bytes(damaged)
+    assert told(verify(folder)) != []
+
+
 def forge(folder: Path, change: Callable[[int, dict[str, Any]], dict[str, Any] | None]) -> None:
     """The journal written anew with changed events and every hash right: only what they say is wrong."""
     with closing(sqlite3.connect(folder / "journal.db")) as old:
@@ -240,7 +265,7 @@ def forge(folder: Path, change: Callable[[int, dict[str, Any]], dict[str, Any] |
     (folder / "anchor.json").unlink()
     entries = []
     for number, (stream, body) in enumerate(rows):
-        changed = change(number, json.loads(body))
+        changed = change(number, json.loads(body_of(stream, body)))
         if changed is not None:
             entries.append((stream, json.dumps(changed).encode()))
     journal = SqliteJournal.open(folder / "journal.db", GATEWAY, record_hash)
@@ -417,7 +442,7 @@ def test_version_from_the_future_is_refused_with_a_clear_sentence(folder: Path, 
     tamper(folder, "PRAGMA user_version=7")
     status, _, complaint = said("verify", folder)
     assert status == 2
-    assert "schema version 7, this program reads 1 to 2; it was written by a newer one" in complaint
+    assert f"schema version 7, this program reads 1 to {SCHEMA_VERSION}; it was written by a newer one" in complaint
 
 
 def test_anchor_that_is_not_there_is_said_when_it_was_asked_for(folder: Path, said: Any) -> None:
