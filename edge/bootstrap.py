@@ -29,6 +29,7 @@ from edge.agent.area import AreaFacts, AreaWatch
 from edge.agent.clock_witness import WitnessedClock
 from edge.agent.cloud_link import CloudLink, LinkEvents, Transport
 from edge.agent.customer_desk import CustomerDesk
+from edge.agent.details import look_at_store, make_details
 from edge.agent.facts import AccountFacts, MeterPlace, SiteFacts
 from edge.agent.gateway import NO_CLOUD, Gateway
 from edge.agent.local_socket import PATH_BYTES_MAX, serve_local_socket
@@ -36,7 +37,7 @@ from edge.agent.metering import MeterFacts, Metering
 from edge.agent.order_desk import OrderDesk, Refused
 from edge.agent.pricing import Pricing, load_documents, not_charged_on_site, read_tariff
 from edge.agent.recovery import EPOCH_LIMIT, SilentJournal, StandBy, epoch_events, permit_fault
-from edge.agent.snapshot import RecoveryView, SnapshotSource
+from edge.agent.snapshot import RecoveryView, SiteDetails, SnapshotSource
 from edge.agent.token_desk import DecoderFacts, TokenDesk, door_of
 from edge.agent.views import Sources
 from edge.bus.line import LineMaster
@@ -265,12 +266,14 @@ async def _account(
     desk = _order_desk(prepared, gateway, clock)
     cloud = _cloud_link(prepared, journal, gateway, desk, clock)
     gateway.connect(lines, actuation, cloud)
+    gateway.snapshots.details = _details(prepared, journal, clock, lines, lambda: gateway.state, areas)
     tokens = TokenDesk(prepared.decoders, clock.read, lambda: gateway.state, gateway.submit)
     await tokens.commission()
     async with asyncio.TaskGroup() as group:
         work = [*(line.run() for line in lines.values()), gateway.run()]
         working = [group.create_task(part) for part in work]
-        answering = serve_local_socket(prepared.data_dir / SOCKET_FILE, gateway.snapshots, journal.backup)
+        reader = JournalReader(journal)
+        answering = serve_local_socket(prepared.data_dir / SOCKET_FILE, gateway.snapshots, journal.backup, reader)
         serving = [group.create_task(answering)]
         serving.append(group.create_task(checkpoints.run()))
         serving.append(group.create_task(_watch_anchor(journal, gateway, clock)))
@@ -279,7 +282,7 @@ async def _account(
         if config.console is not None:
             customers = CustomerDesk(clock.read, lambda: gateway.state, gateway.newest_sample, gateway.submit)
             door = _Door(desk, tokens, customers)
-            console = _serve_console(prepared, gateway.snapshots, JournalReader(journal), door, on_ready)
+            console = _serve_console(prepared, gateway.snapshots, reader, door, on_ready)
             serving.append(group.create_task(console))
         elif on_ready is not None:
             on_ready(None)
@@ -332,6 +335,7 @@ async def _stand_by(
         checks=_Checks(prepared.ring, prepared.config.gateway.id) if prepared.ring is not None else None,
         round_interval_s=site.round_interval_s,
     )
+    waiting.snapshots.details = _details(prepared, journal, clock, lines, lambda: waiting.state, None)
     doors = _LinkDoors(waiting.take_order, _leave_document, lambda _at: None, marks.take)
     link = _link(prepared, SilentJournal(journal), site.software_version, doors, clock)
     links.extend([link] if link is not None else [])
@@ -339,10 +343,10 @@ async def _stand_by(
         ended = [group.create_task(waiting.run()), group.create_task(_until(stop))]
         serving = [group.create_task(line.run()) for line in lines.values()]
         serving.extend(group.create_task(cloud.run()) for cloud in links)
-        answering = serve_local_socket(prepared.data_dir / SOCKET_FILE, waiting.snapshots, journal.backup)
+        reader = JournalReader(journal)
+        answering = serve_local_socket(prepared.data_dir / SOCKET_FILE, waiting.snapshots, journal.backup, reader)
         serving.append(group.create_task(answering))
         if prepared.config.console is not None:
-            reader = JournalReader(journal)
             console = _serve_console(prepared, waiting.snapshots, reader, waiting, on_ready)
             serving.append(group.create_task(console))
         elif on_ready is not None:
@@ -350,6 +354,27 @@ async def _stand_by(
         await _first(ended)
         await _end([*ended, *serving])
     return waiting.state
+
+
+def _details(
+    prepared: Prepared,
+    journal: SqliteJournal,
+    clock: Clock,
+    lines: Mapping[str, LineMaster],
+    state: Callable[[], State],
+    areas: AreaWatch | None,
+) -> Callable[[], SiteDetails]:
+    """Makes the details whenever a page or the terminal asks."""
+    settings = [_line_settings(section) for section in prepared.config.lines]
+    same_disk = _disk_of(anchor_path(prepared).parent) == _disk_of(prepared.data_dir)
+
+    def look() -> SiteDetails:
+        path = prepared.data_dir / JOURNAL_FILE
+        store = look_at_store(path, journal.heads(), journal.anchor_fault, same_disk)
+        statuses = [(one, lines[one.line_id].view()) for one in settings]
+        return make_details(state(), clock.read(), statuses, areas, store)
+
+    return look
 
 
 async def _until(stop: asyncio.Event) -> None:

@@ -30,6 +30,15 @@ STORE_COMMANDS = {
     "backup": "copy a store, also of a running agent",
 }
 
+# Commands of edge.terminal, which ask a running agent.
+TERMINAL_COMMANDS = {
+    "status": "how the running gateway is",
+    "accounts": "all accounts, worst first",
+    "account": "one account, and why it is cut or not",
+    "events": "the newest records of the log",
+    "watch": "a line for each account that changes",
+}
+
 RUN_EXAMPLE = """example:
   wattgate run --config /etc/wattgate/gateway.toml
   wattgate run --config gateway.toml --check      reads every file, starts nothing
@@ -133,6 +142,13 @@ def _add_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", 
         add_store_commands(commands)
     else:
         for name, what in STORE_COMMANDS.items():
+            commands.add_parser(name, help=what)
+    if arguments[:1] and arguments[0] in TERMINAL_COMMANDS:
+        from edge.terminal.commands import add_terminal_commands
+
+        add_terminal_commands(commands, TERMINAL_COMMANDS)
+    else:
+        for name, what in TERMINAL_COMMANDS.items():
             commands.add_parser(name, help=what)
     from edge.recover import add_recover_command
 

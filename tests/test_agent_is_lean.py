@@ -53,6 +53,7 @@ NOT_OF_THE_AGENT = (
     "edge.store.explain",
     "edge.store.verify",
     "edge.tariffs",
+    "edge.terminal",
     "edge.tokens",
     "h11",
     "httpx",

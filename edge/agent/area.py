@@ -94,6 +94,17 @@ class AreaWatch:
         """The losses of the days since the start, the latest last; at most 31."""
         return tuple(self._areas[area_id].history)
 
+    @property
+    def area_ids(self) -> tuple[str, ...]:
+        """The areas, in the order of the site book."""
+        return tuple(self._areas)
+
+    def standing(self, area_id: str) -> frozenset[str]:
+        """Names of the conditions that stand, of the area itself and of its supply meters."""
+        entry = self._areas[area_id]
+        supply = (self._meters[meter_id].state.standing for meter_id in entry.facts.area.supply_meters)
+        return entry.state.standing.union(*supply)
+
     def look(
         self, clock: ClockReading, zone: Callable[[], ZoneOffsets], metering: Metering, state: State
     ) -> list[NoteCondition]:

@@ -5,7 +5,7 @@ nano-currency (exact), energy Wh, power W, voltage V and current A as exact deci
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -148,11 +148,139 @@ class StreetSnapshot:
     recovery: RecoveryView | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A device of a line: meters, relays or both. A poll is one request."""
+
+    device_id: int
+    meter_ids: tuple[str, ...]
+    relay_ids: tuple[str, ...]
+    polls_ok: int
+    polls_failed: int
+    readings_rejected: int
+    errors: Mapping[str, int]  # by reason code
+    last_ok_at: UnixSeconds | None
+    last_error: str | None
+    silent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LineDetail:
+    """A line with its devices. A round that takes longer than the poll interval leaves the wire no pause."""
+
+    line: LineView
+    poll_interval_ms: int
+    backoff_s_max: int  # a silent device is asked again after this time at the latest
+    readings_rejected: int
+    devices: tuple[DeviceView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DayLossView:
+    """An area's loss of one ended local day (days since 1970-01-01). Shares in hundredths of a percent."""
+
+    day: int
+    supply_wh: int
+    sold_wh: int
+    loss_wh: int
+    rate_hundredths: int | None
+    coverage_hundredths: int
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AreaDetail:
+    """A transformer area: what stands there now, and the losses since the start, the latest last."""
+
+    area_id: str
+    standing: tuple[str, ...]  # conditions of the area and of its supply meters, as edge.core.watch names them
+    history: tuple[DayLossView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """The newest record of a stream of the journal. `hash` is hex."""
+
+    stream: str
+    epoch: int
+    seq: int
+    acked_seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreView:
+    """The data folder: size of the journal, room on its disk, and how its anchor keeps up."""
+
+    journal_bytes: int
+    disk_bytes: int
+    disk_free_bytes: int
+    anchor_fault: str | None
+    anchor_on_same_disk: bool
+    streams: tuple[StreamView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodView:
+    """The prices of a period, micro-currency per kWh, one more than there are limits between them (Wh)."""
+
+    name: str
+    limits_wh: tuple[int, ...]
+    prices_micro_per_kwh: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TariffView:
+    """A tariff in force: how many accounts it prices, and at what."""
+
+    key: str  # id@version
+    title: str
+    accounts: int
+    periods: tuple[PeriodView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyView:
+    """A policy in force: how many accounts are under it, and when it lets a supply be cut."""
+
+    policy_id: str
+    version: int
+    accounts: int
+    signed_by: str  # site_book, a key id, or empty: then nobody is cut under it
+    valid_until: UnixSeconds | None
+    legal_profile: str
+    notices_needed: bool  # whether a cut waits for notices and their grace
+    grace_hours: int  # from receipt of notice 2
+    pre_cut_notice_minutes: int
+    notice_proof: str
+    deemed_after_hours: int
+    offline: str
+    offline_hours: int
+    cut_windows: tuple[tuple[int, int], ...] | None  # minutes of the day; None: at any time
+    cut_weekdays: tuple[int, ...]  # 0 is Monday
+    cut_holidays: int  # how many days are taken out
+    friendly_windows: bool  # whether there are times in which nobody is cut, whatever is owed
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDetails:
+    """What is too much for every round, and is made only when somebody asks."""
+
+    at: UnixSeconds
+    clock_doubted: bool
+    lines: tuple[LineDetail, ...]
+    areas: tuple[AreaDetail, ...]
+    store: StoreView
+    tariffs: tuple[TariffView, ...]
+    policies: tuple[PolicyView, ...]
+
+
 @dataclass(slots=True)
 class SnapshotSource:
-    """Holds the newest snapshot and wakes whoever waits for a newer one."""
+    """Holds the newest snapshot and wakes whoever waits for a newer one. `details` makes the rest on demand."""
 
     current: StreetSnapshot | None = None
+    details: Callable[[], SiteDetails] | None = None
     _newer: asyncio.Event = field(default_factory=asyncio.Event)
 
     def publish(self, snapshot: StreetSnapshot) -> None:

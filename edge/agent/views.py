@@ -74,7 +74,7 @@ def make_snapshot(
             for facts in site.accounts
             if facts.account_id in figures
         ),
-        lines=tuple(_line_view(status) for status in sources.lines.values()),
+        lines=tuple(line_view(status) for status in sources.lines.values()),
         cloud=sources.cloud,
         software_version=site.software_version,
         journal_seq=sources.ledger_head.seq,
@@ -186,7 +186,8 @@ def _communication(device: DeviceStatus | None) -> CommunicationView:
     )
 
 
-def _line_view(status: LineStatus) -> LineView:
+def line_view(status: LineStatus) -> LineView:
+    """The counters of a line as pages show them."""
     return LineView(
         line_id=status.line_id,
         address=status.address,

@@ -14,11 +14,13 @@ from starlette.routing import Route
 from edge.agent.snapshot import SnapshotSource
 from edge.console.console import Console, console_of, make_console
 from edge.console.emergency import emergency_answer, emergency_form, select_emergency
+from edge.console.export import export_events
 from edge.console.live import live
 from edge.console.on_site import do_on_site, on_site_answer, on_site_form
 from edge.console.pages import account, events, health, static, street
 from edge.console.security import AllowedHosts, SecureResponses, secure
 from edge.console.settings import ConsoleSettings
+from edge.console.site import areas, lines, system
 from edge.console.token import enter_token, token_answer, token_form
 from edge.console.voucher import RecentAnswers, enter_voucher, voucher_answer, voucher_form
 from edge.ports import CommandDoor, LedgerReader
@@ -28,6 +30,10 @@ ROUTES = (
     Route("/", street, methods=["GET"]),
     Route("/account/{account_id}", account, methods=["GET"]),
     Route("/events", events, methods=["GET"]),
+    Route("/events/export/{format}", export_events, methods=["GET"]),
+    Route("/lines", lines, methods=["GET"]),
+    Route("/areas", areas, methods=["GET"]),
+    Route("/system", system, methods=["GET"]),
     Route("/voucher", voucher_form, methods=["GET"]),
     Route("/voucher", enter_voucher, methods=["POST"]),
     Route("/voucher/{answer_id}", voucher_answer, methods=["GET"]),

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from edge.agent.snapshot import AccountView, StreetSnapshot
 from edge.console.console import Console, console_of
 from edge.console.formats import formats_for
+from edge.console.kinds import KINDS, OTHER, is_of_kind, known_kind
 from edge.console.parts import account_parts, ledger_line, ledger_part
 from edge.console.plot import balance_plots, plot_unit
 from edge.console.street import COUNTED, conditions
@@ -71,7 +72,8 @@ async def events(request: Request) -> Response:
         return starting(request)
     before = request.query_params.get("before", "")
     wanted = request.query_params.get("account", "")
-    records, older = await _event_page(console, wanted, whole_number(before))
+    kind = known_kind(request.query_params.get("kind"))
+    records, older = await _event_page(console, wanted, kind, whole_number(before))
     formats = formats_for(snapshot, console.language_of(request))
     units = {view.account_id: view.unit for view in snapshot.accounts}
     return console.page(
@@ -79,6 +81,8 @@ async def events(request: Request) -> Response:
         "events.html",
         lines=[ledger_line(record, formats.of(units.get(str(record.get("account")), "money"))) for record in records],
         wanted=wanted,
+        kind=kind,
+        kinds=(*KINDS, OTHER),
         before=before,
         older=older,
         accounts=sorted(snapshot.accounts, key=lambda view: view.position),
@@ -142,7 +146,9 @@ def whole_number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS_MAX else None
 
 
-async def _event_page(console: Console, wanted: str, before: int | None) -> tuple[list[Mapping[str, Any]], int | None]:
+async def _event_page(
+    console: Console, wanted: str, kind: str, before: int | None
+) -> tuple[list[Mapping[str, Any]], int | None]:
     """Records for one page, and where the next one starts; None at the end of the log."""
     size = console.settings.events_per_page
     found: list[Mapping[str, Any]] = []
@@ -150,7 +156,7 @@ async def _event_page(console: Console, wanted: str, before: int | None) -> tupl
         batch = await console.ledger.event_records(size, before)
         for record in batch:
             before = int(record["order"])
-            if not wanted or record.get("account") == wanted:
+            if (not wanted or record.get("account") == wanted) and is_of_kind(record, kind):
                 found.append(record)
             if len(found) == size:
                 return found, before

@@ -1,4 +1,4 @@
-"""The balance over time as SVG, drawn by leather on the server.
+"""A balance, or the loss of an area, over time as SVG, drawn by leather on the server.
 
 leather writes presentation attributes only: no script, no style element, nothing the content
 security policy forbids. The page's style sheet colours it by class, so it follows dark mode.
@@ -15,7 +15,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from edge.agent.snapshot import DayLossView
 from edge.console.formats import MINUS, NANO_PER, Formats
+from edge.core.calendar import date_from_day
 from edge.core.units import NANO_PER_UNIT, SECONDS_PER_DAY
 
 Point = tuple[int, int]  # (at, live balance in nano)
@@ -60,6 +62,38 @@ def plot_unit(formats: Formats) -> str:
     return {"energy": "kWh", "time": formats.language.text("days")}.get(formats.unit, formats.currency)
 
 
+def loss_plots(history: Sequence[DayLossView], formats: Formats) -> Plots | None:
+    """The rate of loss of each complete day, or None with fewer than two: a rate without all meters says nothing."""
+    days = [(one.day, Decimal(one.rate_hundredths) / 100) for one in history if one.rate_hundredths is not None]
+    complete = {one.day for one in history if not one.missing}
+    points = [(datetime(*date_from_day(day)), rate) for day, rate in days if day in complete]
+    if len(points) < 2:
+        return None
+    rates = [rate for _, rate in points]
+    caption = formats.language.text("Loss of complete days: {low} % to {high} %, last {last} %.").format(
+        low=_amount(min(rates)), high=_amount(max(rates)), last=_amount(rates[-1])
+    )
+    wide, narrow = (_draw_loss(points, *size, caption) for size in ((*_WIDE, "wide"), (*_NARROW, "narrow")))
+    return Plots(wide, narrow, caption)
+
+
+def _draw_loss(
+    points: list[tuple[datetime, Decimal]], width: int, height: int, days_max: int, kind: str, caption: str
+) -> Markup:
+    import leather  # type: ignore[import-untyped]
+
+    _set_theme(leather.theme)
+    chart = leather.Chart()
+    chart.add_line(points, width=2)
+    chart.add_x_scale(points[0][0], points[-1][0])
+    chart.add_y_scale(*_span([rate for _, rate in points]))
+    # The last day has no label: at the edge it would be cut off.
+    ticks = [moment for moment, _ in points[:-1]][:: -(-len(points) // days_max)]
+    chart.add_x_axis(ticks=ticks, tick_formatter=lambda value, index, count: f"{value:%m-%d}")
+    chart.add_y_axis(tick_formatter=lambda value, index, count: _amount(value))
+    return _svg(chart, width, height, kind, caption)
+
+
 def _thin(points: list[Point], count_max: int) -> list[Point]:
     """At most `count_max` points: of each stretch the lowest and the highest, so no debt is smoothed away."""
     if len(points) <= count_max:
@@ -75,7 +109,7 @@ def _thin(points: list[Point], count_max: int) -> list[Point]:
 def _draw(
     points: list[Point], formats: Formats, width: int, height: int, days_max: int, kind: str, caption: str
 ) -> Markup:
-    import leather  # type: ignore[import-untyped]  # 2 MB, only once somebody looks at a plot
+    import leather  # 2 MB, only once somebody looks at a plot
 
     _set_theme(leather.theme)
     chart = leather.Chart()
@@ -87,6 +121,10 @@ def _draw(
     days = _days(points, formats, days_max)
     chart.add_x_axis(ticks=[day for day, _ in days], tick_formatter=lambda value, index, count: days[index][1])
     chart.add_y_axis(tick_formatter=lambda value, index, count: _amount(value))
+    return _svg(chart, width, height, kind, caption)
+
+
+def _svg(chart: Any, width: int, height: int, kind: str, caption: str) -> Markup:
     group = chart.to_svg_group(width, height)
     group.remove(group[0])  # leather's own background: the page has one
     svg = ET.Element("svg", {"viewBox": f"0 0 {width} {height}", "class": f"plot-{kind}", "role": "img"})

@@ -147,3 +147,41 @@ def test_path_that_is_too_long_is_named(tmp_path: Path) -> None:
     path = tmp_path / ("d" * PATH_BYTES_MAX) / "agent.sock"
     with pytest.raises(OSError, match=r"agent\.sock: too long for a socket, at most 107 bytes"):
         asyncio.run(serve_local_socket(path, SnapshotSource()))
+
+
+class _Log:
+    """A LedgerReader that remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int | None]] = []
+
+    async def event_records(self, count_max: int, before_order: int | None = None) -> list[dict[str, Any]]:
+        self.asked.append((count_max, before_order))
+        return [{"type": "X", "order": 1}]
+
+
+def test_events_and_details_are_answered_and_bad_questions_reach_no_reader(tmp_path: Path) -> None:
+    log: Any = _Log()
+
+    def gone() -> Any:
+        raise OSError("the disk is gone")
+
+    async def whole() -> list[Any]:
+        path, source = tmp_path / "agent.sock", SnapshotSource(details=gone)
+        serving = asyncio.ensure_future(serve_local_socket(path, source, None, log))
+        async with asyncio.timeout(10):
+            while not path.exists():
+                await asyncio.sleep(0)
+            bad = [b"0", b"501", b'"5"', b'5,"before":-1', b'5,"before":"x"', b'5,"before":true']
+            questions = [b'{"do":"events","count":%b}\n' % one for one in (b"2", b'3,"before":9', *bad)]
+            answers = await ask(path, b'{"do":"details"}\n', *questions)
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+        return answers
+
+    details, first, second, *refused = asyncio.run(whole())
+    assert details == {"error": "the disk is gone"}
+    assert first == second == {"events": [{"type": "X", "order": 1}]}
+    assert log.asked == [(2, None), (3, 9)]
+    assert len(refused) == 6
+    assert all("unknown question" in answer["error"] for answer in refused)

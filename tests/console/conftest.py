@@ -14,14 +14,24 @@ from starlette.applications import Starlette
 
 from edge.agent.snapshot import (
     AccountView,
+    AreaDetail,
     BlockerView,
     CloudView,
     CommunicationView,
+    DayLossView,
+    DeviceView,
     EmergencyView,
+    LineDetail,
     LineView,
     NoticeView,
+    PeriodView,
+    PolicyView,
+    SiteDetails,
     SnapshotSource,
+    StoreView,
+    StreamView,
     StreetSnapshot,
+    TariffView,
 )
 from edge.console.app import create_app
 from edge.console.security import FORM_COOKIE
@@ -93,6 +103,80 @@ def street(accounts: Sequence[AccountView], version: int = 1, **changes: Any) ->
         software_version="0.1.0",
         journal_seq=18_402,
         journal_head="9f2c51ab77e0" + "0" * 52,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def device(number: int, **changes: Any) -> DeviceView:
+    """A meter of the street that answers; `changes` make it interesting."""
+    meter_ids = (f"2026{number:08d}",)
+    plain = DeviceView(number, meter_ids, (), 86_300 + number, 0, 0, {}, UnixSeconds(NOW - 20), None, False)
+    return dataclasses.replace(plain, **changes)
+
+
+def policy_view(**changes: Any) -> PolicyView:
+    """The usual policy of an agreement."""
+    plain = PolicyView(
+        policy_id="normal",
+        version=1,
+        accounts=12,
+        signed_by="site_book",
+        valid_until=None,
+        legal_profile="prepaid_by_agreement",
+        notices_needed=True,
+        grace_hours=72,
+        pre_cut_notice_minutes=30,
+        notice_proof="local_display",
+        deemed_after_hours=24,
+        offline="enforce",
+        offline_hours=720,
+        cut_windows=((480, 1200),),
+        cut_weekdays=(0, 1, 2, 3, 4),
+        cut_holidays=9,
+        friendly_windows=False,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def site_details(**changes: Any) -> SiteDetails:
+    """A place with a busy line, a line to spare, an area, and a store on one disk with its anchor."""
+    lines = street(()).lines
+    silent = {"silent": True, "last_ok_at": UnixSeconds(NOW - 26 * HOUR), "errors": {"timeout": 900}}
+    weak = {"polls_failed": 9_000, "readings_rejected": 41, "errors": {"crc": 8_990, "wrong_unit": 10}}
+    board = {"meter_ids": (), "relay_ids": ("R-1", "R-2")}
+    losses = [
+        DayLossView(20_660 + day, 480_000 + day * 1000, 455_000, 25_000 + day * 1000, 520 + day * 19, 10_000, ())
+        for day in range(9)
+    ]
+    part = DayLossView(20_669, 480_000, 390_000, 90_000, 1875, 9_230, ("202600000008",))
+    plain = SiteDetails(
+        at=UnixSeconds(NOW),
+        clock_doubted=False,
+        lines=(
+            LineDetail(lines[0], 500, 60, 41, (device(1), device(7, **weak), device(3), device(33, **board))),
+            LineDetail(lines[1], 10_000, 60, 0, (device(2), device(8, polls_failed=900, **silent))),
+        ),
+        areas=(AreaDetail("area-3", ("currents_imbalanced", "overloaded"), (*losses, part)),),
+        store=StoreView(
+            81_264_640,
+            31_914_983_424,
+            24_696_061_952,
+            None,
+            True,
+            tuple(StreamView(name, 1, 18_402, 18_400, "9f2c51ab" * 8) for name in ("led", "res", "evt", "rdg")),
+        ),
+        tariffs=(
+            TariffView(
+                "demo-street@1",
+                "Household blocks",
+                12,
+                (
+                    PeriodView("peak", (170_000, 260_000), (540_000, 590_000, 840_000)),
+                    PeriodView("valley", (), (-390_050,)),
+                ),
+            ),
+        ),
+        policies=(policy_view(),),
     )
     return dataclasses.replace(plain, **changes)
 
@@ -351,7 +435,7 @@ def make_world() -> MakeWorld:
 
 
 def build_world(**settings: Any) -> World:
-    source, ledger, door = SnapshotSource(), FakeLedger(), FakeDoor()
+    source, ledger, door = SnapshotSource(details=site_details), FakeLedger(), FakeDoor()
     chosen = ConsoleSettings(**({"token_accounts": frozenset({"A-1002", "A-1004"})} | settings))
     return World(source, ledger, door, chosen, create_app(source, ledger, door, chosen))
 
@@ -367,6 +451,21 @@ def world(make_world: MakeWorld) -> World:
 @pytest.fixture
 def make_account() -> Callable[..., AccountView]:
     return account
+
+
+@pytest.fixture
+def details() -> Callable[..., SiteDetails]:
+    return site_details
+
+
+@pytest.fixture
+def make_device() -> Callable[..., DeviceView]:
+    return device
+
+
+@pytest.fixture
+def make_policy() -> Callable[..., PolicyView]:
+    return policy_view
 
 
 @pytest.fixture

@@ -23,7 +23,10 @@ pytestmark = [pytest.mark.needs_program("chromium"), pytest.mark.needs_program("
 
 PHONE, DESK = (390, 844), (1280, 800)
 LIMIT_S = 20
-PATHS = ("/", "/?show=cut", "/account/A-1002", "/account/A-1004", "/events", "/voucher", "/token", "/nowhere")
+PATHS = (
+    "/", "/?show=cut", "/account/A-1002", "/account/A-1004", "/events", "/lines", "/areas", "/system", "/voucher",
+    "/token", "/nowhere",
+)  # fmt: skip
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",

@@ -139,6 +139,17 @@ def test_switching_the_language_stays_on_the_page(world: Any) -> None:
 def test_chinese_pages_hold_no_english_text(world: Any) -> None:
     sentences = {text for text in used_texts() if " " in text and "{" not in text}
     assert len(sentences) > 30
-    for path in ("/", "/account/A-1004", "/account/A-1002", "/events", "/voucher", "/token", "/nowhere"):
+    for path in (
+        "/",
+        "/account/A-1004",
+        "/account/A-1002",
+        "/events",
+        "/voucher",
+        "/token",
+        "/nowhere",
+        "/lines",
+        "/areas",
+        "/system",
+    ):
         page = world.get(path, headers={"accept-language": "zh"}).text
         assert [text for text in sentences if f">{text}<" in page] == []

@@ -251,7 +251,7 @@ def test_first_load_with_128_meters_is_under_100_kilobytes(world: Any, make_acco
 
 
 def test_pages_say_their_language_and_label_every_field(world: Any) -> None:
-    for path in ("/", "/account/A-1002", "/events", "/voucher", "/token"):
+    for path in ("/", "/account/A-1002", "/events", "/lines", "/areas", "/system", "/voucher", "/token"):
         page = world.get(path, headers={"accept-language": "zh-CN"}).text
         assert '<html lang="zh-CN">' in page
         assert page.count("<h1") == 1

@@ -12,11 +12,18 @@ from edge.console.app import ROUTES
 from edge.console.security import FORM_COOKIE, SECURITY_HEADERS, host_is_allowed
 from edge.console.settings import ConsoleSettings
 
-EXAMPLES = {"account_id": "A-1002", "answer_id": "unknown", "name": "console.css"}
+EXAMPLES = {"account_id": "A-1002", "answer_id": "unknown", "name": "console.css", "format": "csv"}
 # The stream never ends; its headers are checked over a socket in test_live.py.
 READABLE = [route for route in ROUTES if "GET" in (route.methods or set()) and route.path != "/live"]
 CHANGING = [route for route in ROUTES if not {"GET", "HEAD"} >= (route.methods or set())]
-STRANGE_PATHS = ["/no/such/page", "/account/none", "/static/none", "/live?view=none", "/live?view=account&id=x"]
+STRANGE_PATHS = [
+    "/no/such/page",
+    "/account/none",
+    "/static/none",
+    "/live?view=none",
+    "/live?view=account&id=x",
+    "/events/export/exe",
+]
 
 
 def address(route: Route) -> str:
@@ -181,7 +188,7 @@ def test_plain_addresses_can_be_forbidden() -> None:
     assert not host_is_allowed("192.168.7.20", settings)
 
 
-@pytest.mark.parametrize("path", ["/", "/?show=cut", "/account/A-1001", "/events", "/voucher"])
+@pytest.mark.parametrize("path", ["/", "/?show=cut", "/account/A-1001", "/events", "/voucher", "/lines", "/system"])
 def test_a_name_with_markup_in_it_is_shown_as_text(world: Any, make_account: Any, path: str) -> None:
     hostile = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
     world.publish(

@@ -86,6 +86,17 @@ TABLE: dict[str, tuple[str, ...]] = {
         "cloud_sync.order_types",
     ),
     "edge.console": ("edge.core", "edge.agent.snapshot", "edge.ports", "edge.console"),
+    # `wattgate status` and its like: asks a running agent over its socket, in the words of the console.
+    "edge.terminal": (
+        "edge.core",
+        "edge.agent.snapshot",
+        "edge.console.formats",
+        "edge.console.kinds",
+        "edge.console.language",
+        "edge.console.street",
+        "edge.console.words",
+        "edge.terminal",
+    ),
     # The core reads no zone files: this makes its table of offsets.
     "edge.zone": ("edge.core",),
     # Tariff documents, bills and their commands: no part of the running agent.
