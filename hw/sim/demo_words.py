@@ -51,6 +51,8 @@ def _notice(event: Event) -> str:
 
 
 def _condition(event: Event) -> str:
+    if event["condition"] == "checkpoint_signed":  # its detail is the document itself, for those who verify it
+        return f"checkpoint signed, {len(event['detail']) // 2} bytes"
     return " ".join(part for part in (event["account"], event["condition"].replace("_", " "), event["detail"]) if part)
 
 
