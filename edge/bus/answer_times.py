@@ -11,6 +11,7 @@ doubles the wait. A late answer is never believed for that: the transaction drai
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
 from edge.bus.frame import Request
@@ -57,11 +58,12 @@ class WaitLimits:
 class AnswerTimes:
     """Of one device."""
 
-    __slots__ = ("_heard", "_limits", "_longest_s", "_slowest_s", "counts", "slowest_s")
+    __slots__ = ("_base_s", "_heard", "_limits", "_longest_s", "_slowest_s", "counts", "slowest_s")
 
     def __init__(self, limits: WaitLimits) -> None:
         self._limits, self._longest_s = limits, limits.longest_s
         self._heard, self._slowest_s = 0, 0.0  # since the last trouble
+        self._base_s = inf  # the wait that was learnt, without the answer's own time on the wire
         self.counts, self.slowest_s = [0] * (len(BOUNDS_S) + 1), 0.0  # since the start
 
     def answered(self, answer_s: float) -> None:
@@ -71,37 +73,42 @@ class AnswerTimes:
         if answer_s > self._slowest_s:
             self._slowest_s = answer_s
             self.slowest_s = max(self.slowest_s, answer_s)
+            self._learn()
+        elif self._heard == LEARNT_AFTER:
+            self._learn()
 
     def failed(self, reason: str) -> None:
         """It did not, or not in a way that can be believed: how fast it is has to be learnt anew."""
-        self._heard, self._slowest_s = 0, 0.0
+        self._heard, self._slowest_s, self._base_s = 0, 0.0, inf
         if reason == "late_reply":
             self._longest_s = min(2 * self._longest_s, self._limits.late_s)
 
     def wait_s(self, request: Request, switching: bool) -> float:
         """How long to wait for an answer to begin. A device may take its time over `switching` and what follows it."""
-        if switching:
-            return self._longest_s
-        return self._learnt_s((request.answer_pdu_bytes + _FRAME_BYTES) * self._limits.byte_s)
+        return self._longest_s if switching else self._wait_s(request.answer_pdu_bytes + _FRAME_BYTES)
 
     @property
     def read_wait_s(self) -> float:
-        """The wait for the shortest answer, for people."""
-        return self._learnt_s(0.0)
+        """The wait for an answer without length, for people."""
+        return self._wait_s(0)
 
-    def _learnt_s(self, wire_s: float) -> float:
-        if self._heard < LEARNT_AFTER:
+    def _wait_s(self, answer_bytes: int) -> float:
+        wait_s = self._base_s + answer_bytes * self._limits.byte_s
+        if wait_s > self._longest_s:
             return self._longest_s
-        wait_s = _FACTOR * self._slowest_s + _MARGIN_S + wire_s
-        return max(self._limits.shortest_s, min(wait_s, self._longest_s))
+        return wait_s if wait_s > self._limits.shortest_s else self._limits.shortest_s
+
+    def _learn(self) -> None:
+        if self._heard >= LEARNT_AFTER:
+            self._base_s = _FACTOR * self._slowest_s + _MARGIN_S
 
 
 def answer_view(times: Sequence[AnswerTimes]) -> AnswerView:
     """Of some devices together."""
     counts = [sum(column) for column in zip(*(one.counts for one in times), strict=True)]
     slowest_s = max((one.slowest_s for one in times), default=0.0)
-    shares = [_percentile_ms(counts, percent, slowest_s) for percent in (50, 95, 99)]
-    return AnswerView(sum(counts), *shares, _percentile_ms(counts, 100, slowest_s))
+    p50_ms, p95_ms, p99_ms = (_percentile_ms(counts, percent, slowest_s) for percent in (50, 95, 99))
+    return AnswerView(sum(counts), p50_ms, p95_ms, p99_ms, _ceiling_ms(slowest_s) if sum(counts) else None)
 
 
 def _percentile_ms(counts: Sequence[int], percent: int, slowest_s: float) -> int | None:
@@ -112,7 +119,7 @@ def _percentile_ms(counts: Sequence[int], percent: int, slowest_s: float) -> int
     reached = 0
     for bound_s, count in zip(BOUNDS_S, counts, strict=False):
         reached += count
-        if percent < 100 and 100 * reached >= percent * total:
+        if 100 * reached >= percent * total:
             return _ceiling_ms(min(bound_s, slowest_s))
     return _ceiling_ms(slowest_s)
 

@@ -159,6 +159,7 @@ class LineMaster:
             errors=MappingProxyType(dict(errors)),
             cycle_ms=None if cycle_s is None else round(cycle_s * _MS),
             devices=MappingProxyType(statuses),
+            poll_interval_ms=round(self._settings.poll_interval_ms),
         )
 
     def times(self) -> LineTimes:
@@ -244,10 +245,11 @@ def _answer_times(
 ) -> dict[int, AnswerTimes]:
     """Of each device, with the slowest answer that its model documents."""
     over_network = "://" in settings.address
-    documented_ms: dict[int, int] = {}
-    for place in (*meters, *relays):
-        slowest_ms = place.model.link.max_response_ms or 0
-        documented_ms[place.device_id] = max(slowest_ms, documented_ms.get(place.device_id, 0))
+    links = [(meter.device_id, meter.model.link) for meter in meters]
+    links += [(relay.device_id, relay.model.link) for relay in relays]
+    documented_ms = dict.fromkeys((device_id for device_id, _ in links), 0)
+    for device_id, link in links:
+        documented_ms[device_id] = max(documented_ms[device_id], link.max_response_ms or 0)
     return {
         device.device_id: AnswerTimes(WaitLimits.of_device(timing, documented_ms[device.device_id], over_network))
         for device in devices

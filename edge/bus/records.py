@@ -159,6 +159,7 @@ class LineStatus:
     errors: Mapping[str, int]
     cycle_ms: int | None  # last time around the line
     devices: Mapping[int, DeviceStatus]
+    poll_interval_ms: int | None = None
 
     def of_meter(self, meter_id: str) -> DeviceStatus:
         return next(device for device in self.devices.values() if meter_id in device.meter_ids)

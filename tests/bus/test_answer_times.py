@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -187,6 +188,10 @@ def test_the_wait_that_is_given_with_a_request_is_that_requests_own() -> None:
 # --- on a line ----------------------------------------------------------------------------------
 
 
+async def after(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
 class Line:
     """One meter at 1 and a board at 9 on a virtual loop."""
 
@@ -227,7 +232,7 @@ class Line:
 def test_a_meter_that_answers_as_slowly_as_its_model_documents_is_read(wire: SimpleNamespace, virtual: Run) -> None:
     async def story() -> None:
         async with Line(wire, "carlo_gavazzi_em111", 0.490) as line:
-            await asyncio.sleep(30.0)
+            await after(30.0)
             assert len(line.samples) > 10
             assert line.status().polls_failed == 0
 
@@ -237,7 +242,7 @@ def test_a_meter_that_answers_as_slowly_as_its_model_documents_is_read(wire: Sim
 def test_a_meter_slower_than_its_line_waits_is_heard_after_a_late_answer(wire: SimpleNamespace, virtual: Run) -> None:
     async def story() -> None:
         async with Line(wire, "eastron_sdm120", 0.420) as line:
-            await asyncio.sleep(30.0)
+            await after(30.0)
             assert len(line.samples) > 10
             assert line.status().errors == {"late_reply": 1}
 
@@ -249,17 +254,17 @@ def test_a_meter_that_dies_is_noticed_by_its_own_time_and_probed_by_the_lines(
 ) -> None:
     async def story() -> None:
         async with Line(wire, "eastron_sdm120", 0.030) as line:
-            await asyncio.sleep(20.0)
+            await after(20.0)
             assert line.master.times().devices[1].wait_ms < 150
             del line.port.slaves[1]
             before = len(line.port.sent)
-            await asyncio.sleep(20.0)
+            await after(20.0)
             sent = [(at, frame[0]) for at, frame in line.port.sent[before:]]
-            after = [next_at - at for (at, device_id), (next_at, _) in zip(sent, sent[1:], strict=False) if device_id == 1]
+            pauses = [then - at for (at, device_id), (then, _) in pairwise(sent) if device_id == 1]
             assert line.status().errors.keys() == {"timeout"}
-            assert after[0] < 0.150 + 0.550 + 0.150
-            assert all(0.850 <= one < 0.850 + 0.150 for one in after[1:-1])
-            assert len(after) > 5
+            assert pauses[0] < 0.150 + 0.550 + 0.150
+            assert all(0.850 <= pause < 0.850 + 0.150 for pause in pauses[1:-1])
+            assert len(pauses) > 5
             assert line.master.times().devices[1].wait_ms == 300
 
     virtual(story())
@@ -270,10 +275,10 @@ def test_a_meter_that_becomes_slow_is_read_again_in_the_next_round_and_nothing_w
 ) -> None:
     async def story() -> None:
         async with Line(wire, "eastron_sdm120", 0.010) as line:
-            await asyncio.sleep(20.0)
+            await after(20.0)
             line.slaves[1].latency_s = 0.200
             before = len(line.samples)
-            await asyncio.sleep(20.0)
+            await after(20.0)
             assert line.status().errors == {"late_reply": 1}
             assert len(line.samples) - before > 20
             assert {sample.register_wh for sample in line.samples} == {0}
@@ -285,7 +290,7 @@ def test_times_and_use_of_the_wire_are_told_by_line_and_by_device(wire: SimpleNa
     async def story() -> None:
         async with Line(wire, "eastron_sdm120", 0.050, poll_interval_ms=1_000) as line:
             assert line.master.times().used_percent is None
-            await asyncio.sleep(200.0)
+            await after(200.0)
             times = line.master.times()
             meter, board = times.devices[1].answers, times.devices[9].answers
             assert (meter.p50_ms, meter.slowest_ms) == (31, 31)  # 50 less the request and 9 bytes of the answer
