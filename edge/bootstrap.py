@@ -371,7 +371,7 @@ def _details(
     def look() -> SiteDetails:
         path = prepared.data_dir / JOURNAL_FILE
         store = look_at_store(path, journal.heads(), journal.anchor_fault, same_disk)
-        statuses = [(one, lines[one.line_id].view()) for one in settings]
+        statuses = [(one, lines[one.line_id].view(), lines[one.line_id].times()) for one in settings]
         return make_details(state(), clock.read(), statuses, areas, store)
 
     return look

@@ -13,6 +13,7 @@ from pathlib import Path
 from edge.agent.area import AreaWatch, DayLoss
 from edge.agent.pricing import read_tariff
 from edge.agent.snapshot import (
+    AnswerTimesView,
     AreaDetail,
     DayLossView,
     DeviceView,
@@ -25,7 +26,7 @@ from edge.agent.snapshot import (
     TariffView,
 )
 from edge.agent.views import line_view
-from edge.bus.records import DeviceStatus, LineSettings, LineStatus
+from edge.bus.records import AnswerView, DeviceStatus, DeviceTimes, LineSettings, LineStatus, LineTimes
 from edge.core.account import State
 from edge.core.notices import LEGAL_GROUNDS, SECONDS_PER_HOUR, grace_seconds
 from edge.core.policy import Policy
@@ -36,7 +37,7 @@ from edge.ports import StreamHead
 def make_details(
     state: State,
     clock: ClockReading,
-    lines: Sequence[tuple[LineSettings, LineStatus]],
+    lines: Sequence[tuple[LineSettings, LineStatus, LineTimes]],
     areas: AreaWatch | None,
     store: StoreView,
 ) -> SiteDetails:
@@ -44,7 +45,7 @@ def make_details(
     return SiteDetails(
         at=clock.at,
         clock_doubted=clock.doubted,
-        lines=tuple(_line(settings, status) for settings, status in lines),
+        lines=tuple(_line(*line) for line in lines),
         areas=() if areas is None else tuple(_area(areas, area_id) for area_id in areas.area_ids),
         store=store,
         tariffs=_tariffs(state),
@@ -69,18 +70,24 @@ def look_at_store(
     )
 
 
-def _line(settings: LineSettings, status: LineStatus) -> LineDetail:
+def _line(settings: LineSettings, status: LineStatus, times: LineTimes) -> LineDetail:
     poll_interval_s = settings.poll_interval_ms / 1000
     return LineDetail(
         line=line_view(status),
         poll_interval_ms=round(settings.poll_interval_ms),
         backoff_s_max=round(max(settings.dead_backoff_s_max, poll_interval_s)),  # as edge.bus.plan.Rounds has it
         readings_rejected=status.readings_rejected,
-        devices=tuple(_device(device) for device in status.devices.values()),
+        devices=tuple(_device(device, times.devices[device_id]) for device_id, device in status.devices.items()),
+        used_percent=times.used_percent,
+        answers=_answers(times.answers),
     )
 
 
-def _device(device: DeviceStatus) -> DeviceView:
+def _answers(view: AnswerView) -> AnswerTimesView:
+    return AnswerTimesView(view.p50_ms, view.p95_ms, view.p99_ms, view.slowest_ms)
+
+
+def _device(device: DeviceStatus, times: DeviceTimes) -> DeviceView:
     return DeviceView(
         device_id=device.device_id,
         meter_ids=device.meter_ids,
@@ -92,6 +99,8 @@ def _device(device: DeviceStatus) -> DeviceView:
         last_ok_at=None if device.last_ok is None else device.last_ok.at,
         last_error=device.last_error,
         silent=device.silent,
+        answers=_answers(times.answers),
+        wait_ms=times.wait_ms,
     )
 
 

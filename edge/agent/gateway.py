@@ -13,6 +13,7 @@ from edge.agent.actuation import Actuation
 from edge.agent.area import AreaWatch
 from edge.agent.cloud_link import CloudLink
 from edge.agent.facts import AccountFacts, SiteFacts
+from edge.agent.line_watch import LineWatch
 from edge.agent.metering import Metering
 from edge.agent.pricing import Pricing
 from edge.agent.snapshot import CloudView, SnapshotSource
@@ -58,7 +59,7 @@ class Gateway:
         self._documents = dict(documents)
         self._metering = metering
         self._on_events = on_events
-        self._areas = areas
+        self._areas, self._line_watch = areas, LineWatch()
         self._lines: Mapping[str, LineMaster] = {}
         self._actuation: Actuation | None = None
         self._cloud: CloudLink | None = None
@@ -237,8 +238,12 @@ class Gateway:
             await self.submit(cmd.ConfirmNotice(self._clock.read(), account_id, number, proof))
 
     async def _note_conditions(self, clock: ClockReading) -> None:
-        """Meters that fell silent or came back, and the link to the cloud: one record per change."""
-        devices = {line_id: line.view().devices for line_id, line in self._lines.items()}
+        """Meters that fell silent or came back, lines that do not keep up, the link to the cloud: one record per
+        change."""
+        views = {line_id: line.view() for line_id, line in self._lines.items()}
+        devices = {line_id: view.devices for line_id, view in views.items()}
+        for note in self._line_watch.look(clock, views):
+            await self.submit(note)
         for facts in self.site.accounts:
             device = devices[facts.line_id].get(facts.device_id)
             if facts.other_meters and (device is None or not device.silent):

@@ -149,6 +149,16 @@ class StreetSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerTimesView:
+    """How fast something answers, since the start: so many percent within so many milliseconds; None: no answer yet."""
+
+    p50_ms: int | None = None
+    p95_ms: int | None = None
+    p99_ms: int | None = None
+    slowest_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceView:
     """A device of a line: meters, relays or both. A poll is one request."""
 
@@ -162,6 +172,8 @@ class DeviceView:
     last_ok_at: UnixSeconds | None
     last_error: str | None
     silent: bool
+    answers: AnswerTimesView = AnswerTimesView()
+    wait_ms: int | None = None  # how long it is waited for at present
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +185,8 @@ class LineDetail:
     backoff_s_max: int  # a silent device is asked again after this time at the latest
     readings_rejected: int
     devices: tuple[DeviceView, ...]
+    used_percent: int | None = None  # of the last minute the wire was in use; None before the first request
+    answers: AnswerTimesView = AnswerTimesView()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,16 @@ from types import MappingProxyType
 from typing import Final
 
 from edge import ports
+from edge.bus.answer_times import AnswerTimes, WaitLimits, answer_view
 from edge.bus.device import Device
 from edge.bus.frame import FRAMINGS
 from edge.bus.plan import ReadCost, Rounds
 from edge.bus.records import (
     DeviceStatus,
+    DeviceTimes,
     LineSettings,
     LineStatus,
+    LineTimes,
     MeterOnLine,
     MeterSample,
     OutputResult,
@@ -88,7 +91,8 @@ class LineMaster:
             settings.poll_interval_ms / _MS,
             settings.dead_backoff_s_max,
         )
-        self._work = Work(self._devices, self._rounds, clock, on_sample, self._take_relay)
+        times = _answer_times(settings, self._devices, meters, relays, self._timing)
+        self._work = Work(self._devices, self._rounds, clock, on_sample, self._take_relay, times)
         self._known: dict[str, _Known] = {}
         self._errors: Counter[str] = Counter()
         self._port_error: str | None = None
@@ -155,7 +159,15 @@ class LineMaster:
             errors=MappingProxyType(dict(errors)),
             cycle_ms=None if cycle_s is None else round(cycle_s * _MS),
             devices=MappingProxyType(statuses),
+            poll_interval_ms=round(self._settings.poll_interval_ms),
         )
+
+    def times(self) -> LineTimes:
+        """How fast its devices answer and how much of its time the wire is in use; worked out when somebody asks."""
+        times = self._work.times
+        devices = {key: DeviceTimes(answer_view([one]), round(one.read_wait_s * _MS)) for key, one in times.items()}
+        used_percent = self._work.use.percent(asyncio.get_running_loop().time())
+        return LineTimes(answer_view([*times.values()]), used_percent, MappingProxyType(devices))
 
     def _answers(self) -> int:
         return sum(device.polls_ok for device in self._devices)
@@ -167,7 +179,7 @@ class LineMaster:
         except OSError as problem:
             self._port_error = problem.strerror or str(problem)
         finally:
-            self._work.abandon()
+            self._work.abandon(self._loop.time())
 
     def _note_open(self) -> None:
         self._port_error = None
@@ -222,6 +234,26 @@ def _devices(
         )
         for device_id in (*boards, *meter_at)
     ]
+
+
+def _answer_times(
+    settings: LineSettings,
+    devices: Sequence[Device],
+    meters: Sequence[MeterOnLine],
+    relays: Sequence[RelayOnLine],
+    timing: Timing,
+) -> dict[int, AnswerTimes]:
+    """Of each device, with the slowest answer that its model documents."""
+    over_network = "://" in settings.address
+    links = [(meter.device_id, meter.model.link) for meter in meters]
+    links += [(relay.device_id, relay.model.link) for relay in relays]
+    documented_ms = dict.fromkeys((device_id for device_id, _ in links), 0)
+    for device_id, link in links:
+        documented_ms[device_id] = max(documented_ms[device_id], link.max_response_ms or 0)
+    return {
+        device.device_id: AnswerTimes(WaitLimits.of_device(timing, documented_ms[device.device_id], over_network))
+        for device in devices
+    }
 
 
 def _check_places(settings: LineSettings, meters: Sequence[MeterOnLine], relays: Sequence[RelayOnLine]) -> None:

@@ -118,6 +118,34 @@ class DeviceStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerView:
+    """Answering times since the start: so many percent of the answers came within so many milliseconds."""
+
+    answers: int
+    p50_ms: int | None
+    p95_ms: int | None
+    p99_ms: int | None
+    slowest_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTimes:
+    """How fast a device answers, and how long it is waited for at present."""
+
+    answers: AnswerView
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineTimes:
+    """How fast the devices of a line answer, and how much of its time the wire is in use."""
+
+    answers: AnswerView
+    used_percent: int | None  # of the last minute; None before the first request
+    devices: Mapping[int, DeviceTimes]
+
+
+@dataclass(frozen=True, slots=True)
 class LineStatus:
     """How well the line works."""
 
@@ -131,6 +159,7 @@ class LineStatus:
     errors: Mapping[str, int]
     cycle_ms: int | None  # last time around the line
     devices: Mapping[int, DeviceStatus]
+    poll_interval_ms: int | None = None
 
     def of_meter(self, meter_id: str) -> DeviceStatus:
         return next(device for device in self.devices.values() if meter_id in device.meter_ids)

@@ -27,6 +27,10 @@ class AskSource(Protocol):
         """When there will be something to ask, if `next_ask` has nothing now."""
         ...
 
+    def wait_s(self, ask: Ask) -> float | None:
+        """How long to wait for its answer to begin; None: as the line says."""
+        ...
+
     def take(self, ask: Ask, outcome: Outcome, now: float) -> None:
         """How it ended."""
         ...
@@ -73,7 +77,7 @@ class Talker:
         if self._ask is None and transaction.idle:
             self._ask = ask = self._source.next_ask(now)
             if ask is not None:
-                transaction.submit(ask.request, now, ask.gap_s)
+                transaction.submit(ask.request, now, ask.gap_s, self._source.wait_s(ask))
         data = transaction.outgoing()
         if data:
             assert self._port is not None
@@ -94,7 +98,7 @@ class Talker:
             ask = self._source.next_ask(now)
             if ask is not None and ask is not self._ask:
                 self._ask = ask
-                self._transaction.exchange(ask.request, now, ask.gap_s)
+                self._transaction.exchange(ask.request, now, ask.gap_s, self._source.wait_s(ask))
         self.talk()
 
     def _on_bytes(self, transaction: Transaction, data: bytes) -> None:

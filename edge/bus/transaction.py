@@ -7,11 +7,12 @@ the next one is expected. Source: Modbus over Serial Line V1.02, 2.5.1.1 (t3.5).
 """
 
 from collections.abc import Mapping
+from dataclasses import field
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-from edge.bus.frame import Framing, Request
+from edge.bus.frame import EchoedFraming, Framing, Request
 from edge.core.frozen import quickly
 from edge.core.lean import dataclass
 
@@ -90,7 +91,7 @@ class Timing:
 
     gap_s: float  # silence between frames, 3.5 characters on a serial line
     byte_s: float  # one character on the wire; 0 on TCP
-    response_timeout_s: float  # from the end of the request to the first byte, and between two parts
+    response_timeout_s: float  # between two parts; and from the end of the request to the first, if not said otherwise
     drain_silence_s: float  # longer than the slowest device answers
     drain_s_max: float
 
@@ -118,6 +119,7 @@ class Outcome:
     reason: str | None
     words: tuple[int, ...]
     sent: bool  # False: the line was never silent enough to send
+    answer_s: float | None = field(default=None, compare=False)  # edge/bus/answer_times.py; None: not answered
 
 
 _made_outcome = quickly(Outcome)
@@ -137,6 +139,7 @@ class Transaction:
         """`before`: the conversation on the port that was lost. Its transaction ids go on, and what it left
         unanswered is listened for before anything is said: a server on the way may still deliver it."""
         self._framing, self._timing, self._transitions = framing, timing, transitions
+        self._echoed = isinstance(framing, EchoedFraming)
         self.state = State.IDLE
         self.unasked_bytes = 0
         self._request: Request | None = None
@@ -145,7 +148,8 @@ class Transaction:
         self._received = b""
         self._transaction_id: int = 0 if before is None else before._transaction_id
         self._refusal: str | None = None
-        self._gap_s = timing.gap_s
+        self._gap_s, self._wait_s = timing.gap_s, timing.response_timeout_s
+        self._asked_until = 0.0
         self._quiet_since = opened_at
         self._noisy: bool = before is not None and (before._noisy or not before.idle)
         self._deadline: float | None = None
@@ -156,21 +160,26 @@ class Transaction:
         """Whether a request may be submitted."""
         return self.state is State.IDLE
 
-    def submit(self, request: Request, now: float, gap_s: float = 0.0) -> None:
-        """Takes the next request; it is sent when the line has been silent for its gap (at least `gap_s`)."""
+    def submit(self, request: Request, now: float, gap_s: float = 0.0, wait_s: float | None = None) -> None:
+        """Takes the next request; it is sent when the line has been silent for its gap (at least `gap_s`).
+
+        `wait_s`: for the first byte of the answer, where the line's own time is not meant.
+        """
         assert self.idle
         self._request, self._sent, self._received, self._refusal = request, b"", b"", None
         self._gap_s = max(gap_s, self._timing.gap_s)
+        self._wait_s = self._timing.response_timeout_s if wait_s is None else wait_s
         if self._noisy:
             self._drain(Trigger.SUBMITTED_TO_NOISE, now)
         else:
             self._move(Trigger.SUBMITTED)
             self._wait_for_gap(now)
 
-    def exchange(self, request: Request, now: float, gap_s: float = 0.0) -> None:
+    def exchange(self, request: Request, now: float, gap_s: float = 0.0, wait_s: float | None = None) -> None:
         """Takes another request in place of the one that still waits for its gap."""
         assert self.state is State.GAP
         self._request, self._gap_s = request, max(gap_s, self._timing.gap_s)
+        self._wait_s = self._timing.response_timeout_s if wait_s is None else wait_s
         self._wait_for_gap(now)
 
     def outgoing(self) -> bytes:
@@ -192,7 +201,7 @@ class Transaction:
                 registers = self._framing.good_registers(self._request, self._sent, received)
                 if registers is not None:
                     self._move(Trigger.ACCEPTED)
-                    return self._finish(None, registers)
+                    return self._finish(None, registers, now)
                 return self._look_at_answer(now)
             case State.IDLE | State.GAP:
                 self.unasked_bytes += len(data)
@@ -230,8 +239,8 @@ class Transaction:
         self._move(Trigger.GAP_OVER)
         self._transaction_id = following_transaction_id(self._transaction_id)
         self._sent = self._outgoing = self._framing.stamped(self._request, self._transaction_id)
-        self._quiet_since = now + len(self._sent) * self._timing.byte_s
-        self._deadline = self._quiet_since + self._timing.response_timeout_s
+        self._asked_until = self._quiet_since = now + len(self._sent) * self._timing.byte_s
+        self._deadline = self._quiet_since + self._wait_s
 
     def _look_at_answer(self, now: float) -> Outcome | None:
         assert self._request is not None
@@ -239,7 +248,8 @@ class Transaction:
         if missing <= 0:
             return self._judge(now)
         self._move(Trigger.PART_ARRIVED)
-        self._deadline = now + missing * self._timing.byte_s + self._timing.response_timeout_s
+        wait_s = max(self._timing.response_timeout_s, self._wait_s)  # behind an echo the answer has not begun yet
+        self._deadline = now + missing * self._timing.byte_s + wait_s
         return None
 
     def _judge(self, now: float) -> Outcome | None:
@@ -252,8 +262,8 @@ class Transaction:
         self._move(Trigger.ACCEPTED)
         exception = self._framing.exception(request, self._received)
         if exception is not None:
-            return self._finish(f"exception_{exception}", ())
-        return self._finish(None, self._framing.words(request, self._received))
+            return self._finish(f"exception_{exception}", (), now)
+        return self._finish(None, self._framing.words(request, self._received), now)
 
     def _drain(self, trigger: Trigger, now: float) -> None:
         self._move(trigger)
@@ -280,9 +290,13 @@ class Transaction:
             return "line_busy"
         return self._framing.diagnose(request, self._sent, self._received)
 
-    def _finish(self, reason: str | None, words: tuple[int, ...]) -> Outcome:
+    def _finish(self, reason: str | None, words: tuple[int, ...], answered_at: float | None = None) -> Outcome:
         assert self._request is not None
-        outcome = _made_outcome(self._request, reason, words, bool(self._sent))
+        answer_s = None
+        if answered_at is not None:  # the bytes of an echo went by before the request had ended
+            answer_bytes = len(self._received) - (len(self._sent) if self._echoed else 0)
+            answer_s = max(0.0, answered_at - self._asked_until - answer_bytes * self._timing.byte_s)
+        outcome = _made_outcome(self._request, reason, words, bool(self._sent), answer_s)
         self._request, self._deadline = None, None
         return outcome
 

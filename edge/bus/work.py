@@ -5,13 +5,15 @@ does not wait for the visit that is under way, only for its present request.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
+from edge.bus.answer_times import AnswerTimes
 from edge.bus.device import Device, Steps
 from edge.bus.plan import Rounds
 from edge.bus.records import ABSENT, MeterSample, OutputResult, RelayOnLine, RelayState
 from edge.bus.transaction import Ask, Outcome
+from edge.bus.wire_use import WireUse
 from edge.ports import Clock
 
 # Neither shows that something is there nor that nothing is.
@@ -38,7 +40,10 @@ class Work:
         clock: Clock,
         on_sample: Callable[[MeterSample], None],
         on_relay: Callable[[RelayState], None],
+        times: Mapping[int, AnswerTimes],
     ) -> None:
+        """`times` by device id."""
+        self.times, self.use = times, WireUse()
         self._devices = {device.device_id: device for device in devices}
         self._rounds, self._clock = rounds, clock
         self._on_sample, self._on_relay = on_sample, on_relay
@@ -49,6 +54,7 @@ class Work:
         self._switch_ask: Ask | None = None
         self._visit: Steps | None = None
         self._visit_ask: Ask | None = None
+        self._rests = True
 
     def command(self, command: Command) -> None:
         """Queues a command; an older one for the same relay that has not begun is superseded."""
@@ -72,6 +78,16 @@ class Work:
 
     def next_ask(self, now: float) -> Ask | None:
         """The next request, or None until `due_at()`. It stays the next one until `take` has its outcome."""
+        ask = self._next_ask(now)
+        if ask is None:
+            self.use.rests(now)
+            self._rests = True
+        elif self._rests:
+            self.use.works(now)
+            self._rests = False
+        return ask
+
+    def _next_ask(self, now: float) -> Ask | None:
         if self._switching is None and self._commands:
             self._begin_command(self._commands.popleft())
         if self._switch_ask is not None:
@@ -88,11 +104,19 @@ class Work:
         """When the next round starts."""
         return self._rounds.due_at()
 
+    def wait_s(self, ask: Ask) -> float:
+        """How long its device is waited for, by what it took before."""
+        return self.times[ask.request.device_id].wait_s(ask.request, ask is self._switch_ask)
+
     def take(self, ask: Ask, outcome: Outcome, now: float) -> None:
         """How `ask` ended."""
         device = self._devices[ask.request.device_id]
         device.count(outcome, self._clock)
         is_absent = outcome.reason in ABSENT
+        if outcome.answer_s is not None and not is_absent:
+            self.times[device.device_id].answered(outcome.answer_s)
+        elif outcome.reason is not None and outcome.sent:
+            self.times[device.device_id].failed(outcome.reason)
         if not is_absent and outcome.reason != _NOT_SENT:
             self._rounds.answered(device.device_id)
         if ask is self._switch_ask:
@@ -107,8 +131,10 @@ class Work:
         except StopIteration:
             self._visit = None
 
-    def abandon(self) -> None:
+    def abandon(self, now: float) -> None:
         """The port is gone: whoever waits for a command is told, the visit is forgotten."""
+        self.use.rests(now)
+        self._rests = True
         for command in [*([self._command] if self._command else []), *self._commands]:
             command.done(OutputResult(False, None, "line_closed"))
         self._commands.clear()

@@ -189,6 +189,10 @@ class Driver:
         """Nothing comes due by itself."""
         return None
 
+    def wait_s(self, ask: Ask) -> float | None:
+        """As the step that opened the line said."""
+        return None
+
     def take(self, ask: Ask, outcome: Outcome, now: float) -> None:
         """Hands an outcome to whoever waits for it."""
         self._question = None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from edge.agent.snapshot import AccountView, DeviceView, LineDetail, SiteDetails, StreetSnapshot
+from edge.agent.snapshot import AccountView, AnswerTimesView, DeviceView, LineDetail, SiteDetails, StreetSnapshot
 from edge.console.formats import Formats
 
 NEARLY_FULL_PERCENT = 80
@@ -67,6 +67,7 @@ class DeviceRow:
     account: AccountView | None
     condition: str
     errors: tuple[ErrorWords, ...]
+    answers: str  # how fast it answers and how long it is waited for, empty before the first answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class LineWords:
 
     detail: LineDetail
     used_percent: int | None  # of the poll interval, by the last round; None before the first
+    answers: str  # how fast its devices answer, empty before the first answer
     verdict: str
     condition: str  # disobeys (closed), held (full or nearly) or good
     errors: tuple[ErrorWords, ...]
@@ -99,7 +101,14 @@ def _line(detail: LineDetail, accounts: Mapping[str, AccountView], formats: Form
     condition, verdict = _verdict(detail, used_percent, formats)
     errors = errors_in_words(detail.line.errors, formats)
     rows = sorted((_device(device, accounts, formats) for device in detail.devices), key=_urgency)
-    return LineWords(detail, used_percent, verdict, condition, errors, tuple(rows))
+    return LineWords(detail, used_percent, _answers(detail.answers, formats), verdict, condition, errors, tuple(rows))
+
+
+def _answers(times: AnswerTimesView, formats: Formats) -> str:
+    if times.slowest_ms is None:
+        return ""
+    template = formats.language.text("half within {p50} ms, 95 % within {p95}, 99 % within {p99}, slowest {slowest} ms")
+    return template.format(p50=times.p50_ms, p95=times.p95_ms, p99=times.p99_ms, slowest=times.slowest_ms)
 
 
 def _verdict(detail: LineDetail, used_percent: int | None, formats: Formats) -> tuple[str, str]:
@@ -137,7 +146,12 @@ def errors_in_words(errors: Mapping[str, int], formats: Formats) -> tuple[ErrorW
 def _device(device: DeviceView, accounts: Mapping[str, AccountView], formats: Formats) -> DeviceRow:
     account = next((accounts[meter_id] for meter_id in device.meter_ids if meter_id in accounts), None)
     condition = "silent" if device.silent else "held" if device.polls_failed or device.readings_rejected else "good"
-    return DeviceRow(device, account, condition, errors_in_words(device.errors, formats))
+    answers = _answers(device.answers, formats)
+    if answers:
+        answers = formats.language.text("answers: {times}; waited for {wait} ms").format(
+            times=answers, wait=device.wait_ms
+        )
+    return DeviceRow(device, account, condition, errors_in_words(device.errors, formats), answers)
 
 
 def _urgency(row: DeviceRow) -> tuple[bool, int, int]:

@@ -1,4 +1,4 @@
-"""What is worth a technician's look at a meter or an area: conditions that begin and end, as a table.
+"""What is worth a technician's look at a meter, an area or a line: conditions that begin and end, as a table.
 
 Voltages in mV, currents in mA, power in W, energy in Wh, shares in hundredths of a percent, `now_s` in
 monotonic seconds. A condition begins and ends at different values (hysteresis), only after its value has
@@ -6,7 +6,7 @@ stood for the hold time, and does not begin again before the repeat time is over
 known (None) changes nothing. Every threshold is configuration. Source: RULES.md 9.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, fields, replace
 
 from edge.core.area import WHOLE_HUNDREDTHS, LineLoss
@@ -59,6 +59,7 @@ _ORDERED = (
     ("loss_return_hundredths", "loss_hundredths_max"),
 )
 _VALUE_MAX = 1_000_000_000
+CYCLE_RETURN_HUNDREDTHS = 9_500
 _POSITIVE = ("rated_w", "contract_w", "demand_window_s")
 
 
@@ -98,6 +99,8 @@ class Facts:
     tier_limit_wh: int | None = None
     voltage_qualified_hundredths: int | None = None  # of a whole day
     loss: LineLoss | None = None  # of a whole day
+    cycle_ms: int | None = None  # a line's last round
+    poll_interval_ms: int | None = None  # and the time it should take at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +144,11 @@ class Rule:
 
 
 def observe(
-    state: WatchState, facts: Facts, thresholds: Thresholds = Thresholds()
+    state: WatchState, facts: Facts, thresholds: Thresholds = Thresholds(), table: Sequence[Rule] | None = None
 ) -> tuple[WatchState, tuple[Condition, ...]]:
-    """The conditions that began or ended with these facts, in the order of the table."""
+    """The conditions that began or ended with these facts, in the order of the table: RULES, or another one."""
     rules, conditions = dict(state.rules), []
-    for rule in RULES:
+    for rule in RULES if table is None else table:
         before = rules.get(rule.begins, _Standing())
         after = _look(rule, before, facts, thresholds)
         rules[rule.begins] = after
@@ -304,6 +307,14 @@ def _loss_incomplete(facts: Facts, limits: Thresholds, stands: bool) -> bool | N
     return None if facts.loss is None else facts.loss.incomplete
 
 
+def _cycle_too_short(facts: Facts, limits: Thresholds, stands: bool) -> bool | None:
+    """A round takes longer than the poll interval; it ends when a round leaves the wire a twentieth of it."""
+    if facts.cycle_ms is None or facts.poll_interval_ms is None:
+        return None
+    share = CYCLE_RETURN_HUNDREDTHS if stands else WHOLE_HUNDREDTHS
+    return facts.cycle_ms * WHOLE_HUNDREDTHS > facts.poll_interval_ms * share
+
+
 def _fact(name: str) -> Callable[[Facts, Thresholds, bool], bool | None]:
     def holds(facts: Facts, limits: Thresholds, stands: bool) -> bool | None:
         value: bool | None = getattr(facts, name)
@@ -365,6 +376,11 @@ def _loss(facts: Facts, limits: Thresholds) -> str:
     return "" if facts.loss is None else loss_words(facts.loss)
 
 
+def _cycle(facts: Facts, limits: Thresholds) -> str:
+    cycle, interval = (fixed_point(one or 0, 3) for one in (facts.cycle_ms, facts.poll_interval_ms))
+    return f"{cycle} / {interval} s"
+
+
 def _nothing(facts: Facts, limits: Thresholds) -> str:
     return ""
 
@@ -394,3 +410,6 @@ RULES: tuple[Rule, ...] = (
     Rule("line_loss_negative", "line_loss_positive", _loss_negative, _loss, at_once=True),
     Rule("line_loss_incomplete", "line_loss_complete", _loss_incomplete, _loss, at_once=True),
 )
+
+# Of a line.
+LINE_RULES: tuple[Rule, ...] = (Rule("cycle_too_short", "cycle_long_enough", _cycle_too_short, _cycle),)

@@ -113,6 +113,10 @@ class MeterReader:
         """Nothing comes due by itself."""
         return None
 
+    def wait_s(self, ask: Ask) -> float | None:
+        """As long as the line says, which is asked for one model."""
+        return None
+
     def take(self, ask: Ask, outcome: Outcome, now: float) -> None:
         """Books an answer, or tries again, or splits a block that reaches over a hole."""
         block_map, block = self._waiting[0]

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
+from edge.bus.answer_times import AnswerTimes, WaitLimits
 from edge.bus.device import Device
 from edge.bus.frame import FRAMINGS, Framing
 from edge.bus.plan import ReadCost, Rounds
@@ -118,7 +119,9 @@ class _Site:
         relays = [RelayOnLine(str(channel), BOARD, board, channel) for channel in range(8)]
         self.bus = [Device(BOARD, None, relays, framing, cost), *meters]
         rounds = Rounds([device.device_id for device in self.bus], POLL_S, 4.0)
-        self.work = Work(self.bus, rounds, self.clock, self._take_sample, self._take_relay)
+        limits = WaitLimits.of_device(timing, None, over_network=False)
+        times = {device.device_id: AnswerTimes(limits) for device in self.bus}
+        self.work = Work(self.bus, rounds, self.clock, self._take_sample, self._take_relay, times)
 
     def run(self, faulted_reads: int) -> None:
         """Rounds until the tally has so many reads under fault."""
@@ -136,7 +139,7 @@ class _Site:
     def _ask(self, ask: Ask) -> Outcome:
         """One request to its end; bytes come when they come, timers when they are due."""
         transaction, coming, order = self.transaction, list[tuple[float, int, bytes]](), count()
-        transaction.submit(ask.request, self.clock.now, ask.gap_s)
+        transaction.submit(ask.request, self.clock.now, ask.gap_s, self.work.wait_s(ask))
         while True:
             sent = transaction.outgoing()
             for delay_s, part in self._answer(sent) if sent else []:

@@ -9,8 +9,8 @@ import pytest
 
 from edge.agent.area import AreaFacts, AreaWatch
 from edge.agent.details import look_at_store, make_details
-from edge.agent.snapshot import SiteDetails, StoreView
-from edge.bus.records import LineSettings
+from edge.agent.snapshot import AnswerTimesView, SiteDetails, StoreView
+from edge.bus.records import AnswerView, DeviceTimes, LineSettings, LineTimes
 from edge.core.account import State
 from edge.core.area import Area
 from edge.core.policy import LegalProfile
@@ -18,6 +18,7 @@ from edge.ports import StreamHead
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 STORE = StoreView(0, 1, 1, None, False, ())
+TIMES = LineTimes(AnswerView(300, 25, 40, 80, 212), 93, {1: DeviceTimes(AnswerView(100, 20, 25, 40, 61), 142)})
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def details(virtual: Run, kit: Any) -> SiteDetails:
         world = kit.World(kit.House(1, opening_nano=10**10))
         await world.live(1)
         settings = LineSettings("line-1", "/dev/ttyUSB0", poll_interval_ms=120_000, dead_backoff_s_max=60)
-        lines = [(settings, line.view()) for line in world.gateway._lines.values()]
+        lines = [(settings, line.view(), TIMES) for line in world.gateway._lines.values()]
         areas = AreaWatch([AreaFacts(Area("a", ("S",), ("M01",)))], {"M01": "A01"})
         return make_details(world.gateway.state, world.gateway.read_clock(), lines, areas, STORE)
 
@@ -63,6 +64,12 @@ def test_the_grace_of_a_statutory_policy_is_its_own(virtual: Run, kit: Any) -> N
     found = virtual(scenario())
     assert found.policies[0].grace_hours == 96
     assert found.tariffs == ()  # its document is in no state of ours
+
+
+def test_a_line_tells_how_busy_it_is_and_how_fast_its_devices_answer(details: SiteDetails) -> None:
+    (line,) = details.lines
+    assert (line.used_percent, line.answers) == (93, AnswerTimesView(25, 40, 80, 212))
+    assert (line.devices[0].wait_ms, line.devices[0].answers) == (142, AnswerTimesView(20, 25, 40, 61))
 
 
 def test_an_area_begins_without_history(details: SiteDetails) -> None:

@@ -108,6 +108,9 @@ class Script:
     def due_at(self) -> float | None:
         return None
 
+    def wait_s(self, ask: Ask) -> float | None:
+        return None
+
     def take(self, ask: Ask, outcome: Outcome, now: float) -> None:
         self.ended.append(Ended(outcome, believed_wrongly(self.slave, outcome)))
 

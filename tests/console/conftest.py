@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from edge.agent.snapshot import (
     AccountView,
+    AnswerTimesView,
     AreaDetail,
     BlockerView,
     CloudView,
@@ -144,6 +145,8 @@ def site_details(**changes: Any) -> SiteDetails:
     silent = {"silent": True, "last_ok_at": UnixSeconds(NOW - 26 * HOUR), "errors": {"timeout": 900}}
     weak = {"polls_failed": 9_000, "readings_rejected": 41, "errors": {"crc": 8_990, "wrong_unit": 10}}
     board = {"meter_ids": (), "relay_ids": ("R-1", "R-2")}
+    quick = {"answers": AnswerTimesView(20, 25, 40, 61), "wait_ms": 142}
+    all_of_line = AnswerTimesView(25, 40, 80, 212)
     losses = [
         DayLossView(20_660 + day, 480_000 + day * 1000, 455_000, 25_000 + day * 1000, 520 + day * 19, 10_000, ())
         for day in range(9)
@@ -153,7 +156,15 @@ def site_details(**changes: Any) -> SiteDetails:
         at=UnixSeconds(NOW),
         clock_doubted=False,
         lines=(
-            LineDetail(lines[0], 500, 60, 41, (device(1), device(7, **weak), device(3), device(33, **board))),
+            LineDetail(
+                lines[0],
+                500,
+                60,
+                41,
+                (device(1, **quick), device(7, **weak), device(3), device(33, **board)),
+                93,
+                all_of_line,
+            ),
             LineDetail(lines[1], 10_000, 60, 0, (device(2), device(8, polls_failed=900, **silent))),
         ),
         areas=(AreaDetail("area-3", ("currents_imbalanced", "overloaded"), (*losses, part)),),

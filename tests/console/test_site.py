@@ -54,6 +54,14 @@ def test_the_share_of_the_wire_is_rounded_up(world: Any, details: Any) -> None:
     assert "Wire in use 100 %" in text_of(world.get("/lines").text)
 
 
+def test_a_line_and_each_meter_on_it_show_how_fast_they_answer(world: Any) -> None:
+    page = text_of(world.get("/lines").text)
+    assert "Busy in the last minute 93 %" in page
+    assert "Answering time half within 25 ms, 95 % within 40, 99 % within 80, slowest 212 ms" in page
+    assert "answers: half within 20 ms, 95 % within 25, 99 % within 40, slowest 61 ms; waited for 142 ms" in page
+    assert page.count("waited for") == 1
+
+
 def test_errors_stand_by_frequency_with_what_to_do(world: Any) -> None:
     page = text_of(world.get("/lines").text)
     timeout, crc = (

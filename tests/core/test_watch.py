@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from edge.core.area import line_loss
 from edge.core.watch import (
+    LINE_RULES,
     RULES,
     Facts,
     Thresholds,
@@ -80,8 +81,14 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"loss": None},
         {"loss": line_loss(100, 99, 2)},
     ),
+    "cycle_too_short": (
+        {"cycle_ms": 5_001, "poll_interval_ms": 5_000},
+        {"cycle_ms": 4_751, "poll_interval_ms": 5_000},
+        {"cycle_ms": 4_750, "poll_interval_ms": 5_000},
+    ),
 }
-BEGINS = {rule.begins: rule for rule in RULES}
+ALL_RULES = (*RULES, *LINE_RULES)
+BEGINS = {rule.begins: rule for rule in ALL_RULES}
 
 
 class Watched:
@@ -91,7 +98,7 @@ class Watched:
         self.state = WatchState()
 
     def look(self, now_s: int, **facts: Any) -> list[str]:
-        self.state, conditions = observe(self.state, Facts(now_s, **facts), LIMITS)
+        self.state, conditions = observe(self.state, Facts(now_s, **facts), LIMITS, ALL_RULES)
         return [condition.name for condition in conditions]
 
     def hold(self, now_s: int, name: str, **facts: Any) -> list[str]:
@@ -102,7 +109,7 @@ class Watched:
 
 def test_every_rule_of_the_table_has_its_case_here() -> None:
     assert set(WAYS) == set(BEGINS)
-    names = [name for rule in RULES for name in (rule.begins, rule.ends)]
+    names = [name for rule in ALL_RULES for name in (rule.begins, rule.ends)]
     assert len(set(names)) == len(names)
 
 
@@ -127,7 +134,7 @@ def test_what_is_not_known_begins_and_ends_nothing(name: str) -> None:
     assert name in watched.state.standing
 
 
-@pytest.mark.parametrize("name", [rule.begins for rule in RULES if not rule.at_once])
+@pytest.mark.parametrize("name", [rule.begins for rule in ALL_RULES if not rule.at_once])
 def test_a_value_that_does_not_stand_for_the_hold_time_is_not_told(name: str) -> None:
     begin, _, end = WAYS[name]
     watched = Watched()

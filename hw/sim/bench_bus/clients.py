@@ -105,6 +105,9 @@ class Asks:
     def due_at(self) -> float | None:
         return None
 
+    def wait_s(self, ask: Ask) -> float | None:
+        return None
+
     def take(self, ask: Ask, outcome: Outcome, now: float) -> None:
         self.meter.count(outcome.reason is None and list(outcome.words) == EXPECTED)
         self._next = next(self._asks)
