@@ -151,12 +151,17 @@ async def run_gateway(
 
 
 def warnings_of(config: Config) -> tuple[LineWarning, ...]:
-    """What is worth saying about the lines' devices before they are opened; nothing is refused for it."""
-    return tuple(
+    """What is worth saying about devices and relays before they are opened; nothing is refused for it."""
+    found = [
         warning
         for section in config.lines
         for warning in line_warnings(section.address, section.format, direction_of(section))
-    )
+    ]
+    if config.gpio_relays:
+        from hw.gpio_relay import gpio_warnings
+
+        found += gpio_warnings(map(_gpio_relay, config.gpio_relays))
+    return tuple(found)
 
 
 class RecoverRefused(ValueError):

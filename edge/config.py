@@ -289,6 +289,8 @@ def _check_gpio_relays(path: Path, config: Config) -> None:
         if relay.id in ids:
             raise ConfigError(f"{where}.id: {relay.id!r} stands there twice")
         ids.add(relay.id)
+        if not relay.chip.startswith("/"):
+            raise ConfigError(f"{where}.chip: found {relay.chip!r}, allowed: a device like /dev/gpiochip0")
         for fault in _kind_faults(relay):
             raise ConfigError(f"{where}.{fault}")
         for line in relay.lines:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from edge.ports import Clock, OutputResult, RelayState, RelayStatus
+from hw.serial_facts import LineWarning
 
 if TYPE_CHECKING:
     from gpiod import ChipInfo, LineInfo, LineSettings
@@ -36,6 +37,16 @@ NO_PERMISSION: Final = "no permission; the user must be in the group that owns t
 HELD: Final = "another program holds this line: a relay has only one owner"
 OTHER_CHIP: Final = "this is another chip than chip_label says: numbers of chips may change at a restart"
 GONE: Final = "the GPIO chip is gone"
+# Warnings of a configuration that works: what it costs.
+OFF_WITHOUT_US: Final = (
+    '{relay}: with closed_when = "coil_on" the supply goes off whenever this machine stops, and under kernels that '
+    "free a line as an input (Debian's; not Raspberry Pi OS's) whenever this program does; the normally closed contact "
+    'with closed_when = "coil_off", or a latching relay, keeps it on'
+)
+NOT_KNOWN_AT_START: Final = (
+    "{relay}: nobody knows the state of a latching relay without contact_line after a start: it is not opened before "
+    "it was once told to close"
+)
 _SENTENCES: Mapping[int, str] = {
     errno.ENOENT: NO_CHIP,
     errno.ENOTTY: NO_GPIO,
@@ -131,6 +142,17 @@ class GpioRelay:
     def place(self) -> str:
         """As people find it."""
         return f"{self.chip} line {', '.join(map(str, self.coils.lines))}"
+
+
+def gpio_warnings(relays: Iterable[GpioRelay]) -> tuple[LineWarning, ...]:
+    """What is worth saying about relays before they are held; nothing is refused for it."""
+    found = []
+    for relay in relays:
+        if isinstance(relay.coils, Coil) and relay.coils.closed_when_on:
+            found.append(LineWarning(OFF_WITHOUT_US, {"relay": relay.relay_id}))
+        if isinstance(relay.coils, LatchingCoils) and relay.contact is None:
+            found.append(LineWarning(NOT_KNOWN_AT_START, {"relay": relay.relay_id}))
+    return tuple(found)
 
 
 class _Unusable(Exception):

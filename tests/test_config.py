@@ -228,6 +228,10 @@ def test_gpio_relays_are_read_with_their_defaults(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         (GPIO.replace("17", '"17"'), r"Expected `int \| null`, got `str` - at `\$\.gpio_relays\[0\]\.coil_line`"),
+        (
+            GPIO.replace("/dev/", ""),
+            r"gpio_relays\[0\]\.chip: found 'gpiochip0', allowed: a device like /dev/gpiochip0",
+        ),
         (GPIO.replace("17", "-1"), r">= 0 - at `\$\.gpio_relays\[0\]\.coil_line`"),
         (GPIO.replace("coil_line", "line"), r"gpio_relays\[0\]\.line: is unknown; allowed: id, chip, kind"),
         (GPIO.replace('"monostable"', '"stepper"'), r"Invalid enum value 'stepper' - at `\$\.gpio_relays\[0\]\.kind`"),

@@ -17,7 +17,7 @@ import pytest
 from edge.core.units import ClockQuality, UnixSeconds
 from edge.ports import ClockReading, OutputResult, RelayPort, RelayState
 from hw import gpio_relay
-from hw.gpio_relay import Coil, ContactLine, GpioRelay, GpioRelays, LatchingCoils, open_chip
+from hw.gpio_relay import Coil, ContactLine, GpioRelay, GpioRelays, LatchingCoils, gpio_warnings, open_chip
 from hw.line_words import in_language, sentences
 from hw.sim.gpio_chip import LinesHeld, OpenChip, VirtualChip, VirtualGpio, WiredRelay
 from hw.sim.world.loop import VirtualLoop
@@ -455,10 +455,18 @@ def test_the_real_library_is_asked_and_its_refusal_becomes_a_sentence(path: str,
         runner.run(whole())
 
 
+def test_what_a_wiring_costs_is_said_before_anything_starts() -> None:
+    safe = replace(MONOSTABLE, coils=Coil(COIL, closed_when_on=False))
+    found = gpio_warnings([safe, LATCHING, MONOSTABLE, BLIND_LATCHING])
+    assert [warning.sentence for warning in found] == [gpio_relay.OFF_WITHOUT_US, gpio_relay.NOT_KNOWN_AT_START]
+    assert found[0].text("en").startswith('R1: with closed_when = "coil_on" the supply goes off')
+    assert found[1].text("zh").startswith("R1\N{FULLWIDTH COLON}没有 contact_line")
+
+
 def test_every_sentence_about_a_chip_is_there_in_chinese() -> None:
     found = {
         text for name, text in vars(gpio_relay).items() if name.isupper() and isinstance(text, str) and " " in text
     }
-    assert len(found) == 7
+    assert len(found) == 9
     assert found <= sentences("zh").keys()
     assert in_language(f"{CHIP} line 17: {gpio_relay.NO_CHIP}", "zh").startswith(f"{CHIP} line 17: 没有")
