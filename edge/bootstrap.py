@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -42,7 +44,7 @@ from edge.agent.token_desk import DecoderFacts, TokenDesk, door_of
 from edge.agent.views import Sources
 from edge.bus.line import LineMaster
 from edge.bus.records import LineSettings, MeterOnLine, RelayOnLine, RelayState
-from edge.config import CloudSection, Config, ConfigError, LineSection, parse_broker
+from edge.config import CloudSection, Config, ConfigError, GpioRelaySection, LineSection, parse_broker
 from edge.core.account import State
 from edge.core.area import Area
 from edge.core.commands import NoteCondition
@@ -56,7 +58,7 @@ from edge.core.token import KEY_EXPIRY_MAX
 from edge.core.units import ClockReading, UnixSeconds, WattHours
 from edge.meters.model import MeterModel, ModelError, known_models, load_model
 from edge.policies.document import load_policy
-from edge.ports import Anchor, Clock, CommandDoor, DoorAnswer, Journal, PortOpener
+from edge.ports import Anchor, Clock, CommandDoor, DoorAnswer, Journal, PortOpener, RelayPort
 from edge.store.checkpoint import Checkpoint
 from edge.store.event_log import DailyCheckpoints, JournalEventLog, Restored
 from edge.store.journal import SqliteJournal
@@ -68,6 +70,9 @@ from edge.zone import zone_offsets
 from hw.file_anchor import FileAnchor
 from hw.socket_port import Direction, LineWarning, line_warnings, opener_for
 from native.kernel import TariffKernel
+
+if TYPE_CHECKING:
+    from hw.gpio_relay import ChipOpener, GpioRelay, GpioRelays
 
 SOCKET_FILE = "agent.sock"
 DRAIN_S_MAX = 3.0
@@ -91,17 +96,21 @@ class Prepared:
     data_dir: Path
     decoders: dict[str, DecoderFacts] = field(default_factory=dict)  # of typed tokens, by meter id
     device_key: Ed25519PrivateKey | None = None  # signs the daily checkpoint
+    chip_opener: "ChipOpener | None" = None  # of GPIO chips; None: those of this machine
 
 
 def prepare(config: Config) -> Prepared:
     """Reads every file a configuration names. ConfigError says which one is wrong, where and how."""
     try:
-        book = read_site_book(config.path(config.gateway.site_book))
+        gpio_relays = [section.id for section in config.gpio_relays]
+        book = read_site_book(config.path(config.gateway.site_book), gpio_relays)
         documents = _read_documents(config)
         ring = load_key_ring(config.path(config.cloud.keyring)) if config.cloud is not None else None
         device_key = _read_device_key(config)
     except (SiteBookError, OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
+    if config.gpio_relays and find_spec("gpiod") is None:
+        raise ConfigError(f"{config.file}: gpio_relays: need the package gpiod: pip install 'wattgate[gpio]'")
     models = _read_models(config, book)
     openers = {section.id: _opener(config.file, section) for section in config.lines}
     data_dir, decoders = config.path(config.gateway.data_dir), _read_decoders(config, book)
@@ -142,12 +151,17 @@ async def run_gateway(
 
 
 def warnings_of(config: Config) -> tuple[LineWarning, ...]:
-    """What is worth saying about the lines' devices before they are opened; nothing is refused for it."""
-    return tuple(
+    """What is worth saying about devices and relays before they are opened; nothing is refused for it."""
+    found = [
         warning
         for section in config.lines
         for warning in line_warnings(section.address, section.format, direction_of(section))
-    )
+    ]
+    if config.gpio_relays:
+        from hw.gpio_relay import gpio_warnings
+
+        found += gpio_warnings(map(_gpio_relay, config.gpio_relays))
+    return tuple(found)
 
 
 class RecoverRefused(ValueError):
@@ -262,16 +276,18 @@ async def _account(
     documents = prepared.documents
     areas = _area_watch(prepared.book)
     gateway = Gateway(site, restored.state, event_log, journal, clock, pricing, documents, metering, committed, areas)
-    lines, actuation = _connect_lines(prepared, clock, metering, gateway)
+    lines, gpio, actuation = _connect_relays(prepared, clock, metering, gateway)
     desk = _order_desk(prepared, gateway, clock)
     cloud = _cloud_link(prepared, journal, gateway, desk, clock)
     gateway.connect(lines, actuation, cloud)
-    gateway.snapshots.details = _details(prepared, journal, clock, lines, lambda: gateway.state, areas)
+    gateway.snapshots.details = _details(prepared, journal, clock, lines, lambda: gateway.state, areas, gpio)
     tokens = TokenDesk(prepared.decoders, clock.read, lambda: gateway.state, gateway.submit)
     await tokens.commission()
     async with asyncio.TaskGroup() as group:
         work = [*(line.run() for line in lines.values()), gateway.run()]
         working = [group.create_task(part) for part in work]
+        if gpio is not None:
+            working += [group.create_task(gpio.run()), group.create_task(_watch_gpio(gpio, prepared, gateway, clock))]
         reader = JournalReader(journal)
         answering = serve_local_socket(prepared.data_dir / SOCKET_FILE, gateway.snapshots, journal.backup, reader)
         serving = [group.create_task(answering)]
@@ -363,6 +379,7 @@ def _details(
     lines: Mapping[str, LineMaster],
     state: Callable[[], State],
     areas: AreaWatch | None,
+    gpio: "GpioRelays | None" = None,
 ) -> Callable[[], SiteDetails]:
     """Makes the details whenever a page or the terminal asks."""
     settings = [_line_settings(section) for section in prepared.config.lines]
@@ -372,7 +389,7 @@ def _details(
         path = prepared.data_dir / JOURNAL_FILE
         store = look_at_store(path, journal.heads(), journal.anchor_fault, same_disk)
         statuses = [(one, lines[one.line_id].view(), lines[one.line_id].times()) for one in settings]
-        return make_details(state(), clock.read(), statuses, areas, store)
+        return make_details(state(), clock.read(), statuses, areas, store, () if gpio is None else gpio.view())
 
     return look
 
@@ -437,6 +454,22 @@ async def _watch_anchor(journal: SqliteJournal, gateway: Gateway, clock: Clock) 
         await asyncio.sleep(gateway.site.round_interval_s)
 
 
+async def _watch_gpio(gpio: "GpioRelays", prepared: Prepared, gateway: Gateway, clock: Clock) -> None:
+    """A relay whose lines are not to be had, or are had again: one record per change."""
+    accounts = {entry.meter_id: entry.account_id for entry in prepared.book.accounts}
+    account_of = {meter.relay_id: accounts.get(meter.meter_id, "") for meter in prepared.book.meters}
+    lost: set[str] = set()
+    while True:
+        for status in gpio.view():
+            if (status.fault is not None) is not (status.relay_id in lost):
+                lost ^= {status.relay_id}
+                condition = "relay_lost" if status.relay_id in lost else "relay_found"
+                detail = f"{status.relay_id} {status.fault or status.place}"
+                account_id = account_of.get(status.relay_id, "")
+                await gateway.submit(NoteCondition(clock.read(), condition, account_id, detail))
+        await asyncio.sleep(gateway.site.round_interval_s)
+
+
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
@@ -456,38 +489,33 @@ async def _drain(cloud: CloudLink | None) -> None:
 # --- parts -----------------------------------------------------------------------------------
 
 
-def _connect_lines(
+def _connect_relays(
     prepared: Prepared,
     clock: Clock,
     metering: Metering,
     gateway: Gateway,
-) -> tuple[dict[str, LineMaster], Actuation]:
-    """The masters of all lines, and the actuation over their relays."""
+) -> "tuple[dict[str, LineMaster], GpioRelays | None, Actuation]":
+    """The masters of all lines, the GPIO relays if there are any, and the actuation over all relays."""
     book, cloud = prepared.book, prepared.config.cloud
     holder: list[Actuation] = []
     lines = _make_lines(prepared, clock, metering, lambda relay: holder[0].on_relay(relay))
+    gpio = _make_gpio(prepared, clock, lambda relay: holder[0].on_relay(relay))
     pause_s = cloud.timer_s_max if cloud is not None and cloud.timer_s_max is not None else 1.0
-    relays = _relay_facts(book, lines)
+    relays = _relay_facts(prepared, lines, gpio)
     # Demos cap every wait of the product by one setting.
     cap_s = cloud.timer_s_max if cloud is not None and cloud.timer_s_max is not None else REMOTE_CUT_DELAY_S_MAX
     rules = SwitchingRules(pause_s, CLOSING_SPACING_S, min(cap_s, REMOTE_CUT_DELAY_S_MAX), random.random)
     current_a = partial(_load_current_a, {entry.account_id: entry.meter_ids for entry in book.accounts}, metering)
     told = (gateway.output_observed, gateway.output_disobeyed)
     holder.append(Actuation(relays, *told, rules, current_a, gateway.cut_delayed))
-    return lines, holder[0]
+    return lines, gpio, holder[0]
 
 
 def _make_lines(
     prepared: Prepared, clock: Clock, metering: Metering, on_relay: Callable[[RelayState], None]
 ) -> dict[str, LineMaster]:
     """The masters of all lines. The driver itself refuses to open the relay of a protected customer."""
-    book = prepared.book
-    protected = frozenset(
-        meter.relay_id
-        for account in book.accounts
-        for meter in book.meters
-        if account.protected and account.meter_id == meter.meter_id and meter.relay_id is not None
-    )
+    book, protected = prepared.book, _protected_relays(prepared.book)
     return {
         section.id: LineMaster(
             _line_settings(section),
@@ -509,6 +537,45 @@ def _make_lines(
         )
         for section in prepared.config.lines
     }
+
+
+def _make_gpio(prepared: Prepared, clock: Clock, on_relay: Callable[[RelayState], None]) -> "GpioRelays | None":
+    """The GPIO relays, loaded where a site has some."""
+    if not prepared.config.gpio_relays:
+        return None
+    from hw.gpio_relay import GpioRelays, open_chip
+
+    relays = [_gpio_relay(section) for section in prepared.config.gpio_relays]
+    protected = _protected_relays(prepared.book)
+    return GpioRelays(relays, clock, on_relay, protected, prepared.chip_opener or open_chip)
+
+
+def _gpio_relay(section: GpioRelaySection) -> "GpioRelay":
+    from hw.gpio_relay import Coil, ContactLine, GpioRelay, LatchingCoils
+
+    coils: Coil | LatchingCoils
+    if section.kind == "monostable":
+        assert section.coil_line is not None
+        coils = Coil(section.coil_line, section.closed_when == "coil_on")
+    else:
+        assert section.set_line is not None
+        assert section.reset_line is not None
+        pulse_ms = {} if section.pulse_ms is None else {"pulse_ms": section.pulse_ms}
+        coils = LatchingCoils(section.set_line, section.reset_line, **pulse_ms)
+    contact = None
+    if section.contact_line is not None:
+        contact = ContactLine(section.contact_line, section.contact_active_low, section.contact_bias)
+    place = (section.id, section.chip, coils)
+    return GpioRelay(*place, section.active_low, contact, section.settle_ms, section.chip_label)
+
+
+def _protected_relays(book: SiteBook) -> frozenset[str]:
+    return frozenset(
+        meter.relay_id
+        for account in book.accounts
+        for meter in book.meters
+        if account.protected and account.meter_id == meter.meter_id and meter.relay_id is not None
+    )
 
 
 def _area_watch(book: SiteBook) -> AreaWatch:
@@ -547,19 +614,36 @@ def _largest_current_a(metering: Metering, meter_id: str) -> Decimal | None:
     return max(currents, default=None)
 
 
-def _relay_facts(book: SiteBook, lines: Mapping[str, LineMaster]) -> dict[str, RelayFacts]:
+def _relay_facts(
+    prepared: Prepared, lines: Mapping[str, LineMaster], gpio: "GpioRelays | None"
+) -> dict[str, RelayFacts]:
     """Whose supply each relay switches; relays without a meter, and meters without an account, are left out."""
-    line_of_relay = {entry.relay_id: lines[entry.line_id] for entry in book.relays}
+    book = prepared.book
+    ports: dict[str, RelayPort] = {entry.relay_id: lines[entry.line_id] for entry in book.relays}
+    if gpio is not None:
+        ports |= {section.id: gpio for section in prepared.config.gpio_relays}
+    limits_a = {entry.relay_id: entry.breaking_current_a for entry in book.relays}
+    limits_a |= {section.id: section.breaking_current_a for section in prepared.config.gpio_relays}
     account_of_meter = {entry.meter_id: entry for entry in book.accounts}
     relays = {}
     for meter in book.meters:
         account = account_of_meter.get(meter.meter_id)
         if meter.relay_id is not None and account is not None:
-            switch = line_of_relay[meter.relay_id]
-            limit_a = {entry.relay_id: entry.breaking_current_a for entry in book.relays}[meter.relay_id]
-            facts = RelayFacts(meter.relay_id, account.account_id, switch, account.protected, limit_a)
-            relays[meter.relay_id] = facts
+            place = (meter.relay_id, account.account_id, ports[meter.relay_id])
+            relays[meter.relay_id] = RelayFacts(*place, account.protected, limits_a[meter.relay_id])
     return relays
+
+
+def _relay_kind(prepared: Prepared, meter: MeterEntry) -> str:
+    """What switches a meter's supply, as edge.agent.facts names it."""
+    for section in prepared.config.gpio_relays:
+        if section.id == meter.relay_id:
+            return "gpio_commanded" if section.contact_line is None else "gpio"
+    for relay in prepared.book.relays:
+        if relay.relay_id == meter.relay_id:
+            same_device = (relay.line_id, relay.device_id) == (meter.line_id, meter.device_id)
+            return "meter" if same_device else "board"
+    return ""
 
 
 def _opener(file: str, section: LineSection) -> PortOpener:
@@ -883,8 +967,12 @@ def _check_references(prepared: Prepared) -> None:
     for relay in prepared.book.relays:
         if relay.line_id not in lines:
             raise ConfigError(f"{path}: relay {relay.relay_id}: line {relay.line_id!r} is none of {sorted(lines)}")
-        if prepared.models[relay.model].relay is None:
+        spec = prepared.models[relay.model].relay
+        if spec is None:
             raise ConfigError(f"{path}: relay {relay.relay_id}: model {relay.model!r} has no relay")
+        if relay.channel >= spec.channels:
+            allowed = f"model {relay.model!r} has channels 0 to {spec.channels - 1}"
+            raise ConfigError(f"{path}: relay {relay.relay_id}: channel: found {relay.channel}; {allowed}")
     _check_tariffs(prepared)
     terms = {key: read_tariff(text).terms for key, text in prepared.documents.items()}
     for account in prepared.book.accounts:
@@ -952,6 +1040,7 @@ def _site_facts(prepared: Prepared) -> SiteFacts:
                 policy=entry.policy,
                 contracted=Contracted(entry.contract_w, entry.capacity_va),
                 other_meters=tuple(_meter_place(meters[meter_id]) for meter_id in entry.other_meter_ids),
+                relay_kind=_relay_kind(prepared, meters[entry.meter_id]),
             )
             for entry in book.accounts
         ),

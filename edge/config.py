@@ -4,8 +4,11 @@ Times of the bus and of MQTT are real milliseconds and seconds; times of the acc
 those of the accounting clock. A fault names the file, the key and what is allowed.
 """
 
+import os
 import re
+import stat
 import tomllib
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +19,8 @@ from msgspec import Meta
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,23}(?!\n)$")]
 FilePath = Annotated[str, Meta(min_length=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
+RelayId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}(?!\n)$")]  # as in the site book
+GpioLine = Annotated[int, Meta(ge=0, le=1023)]  # its offset on the chip
 RtsDelay = Annotated[int, Meta(ge=0, le=100)]  # the kernel's limit
 
 
@@ -70,6 +75,36 @@ class LineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     local_echo: bool = False  # the adapter hears itself: each answer stands behind the request
 
 
+class GpioRelaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A supply relay on lines of a GPIO chip; a meter of the site book names it in its `relay_id`.
+
+    `monostable` has coil_line and closed_when; `latching` has set_line (its pulse closes), reset_line and maybe
+    pulse_ms. With contact_line an auxiliary contact is read back: its line is active while the supply is closed.
+    """
+
+    id: RelayId
+    chip: FilePath  # /dev/gpiochip0
+    kind: Literal["monostable", "latching"]
+    chip_label: str | None = None  # as gpiodetect shows it: another chip under this name is left alone
+    coil_line: GpioLine | None = None
+    closed_when: Literal["coil_on", "coil_off"] | None = None
+    set_line: GpioLine | None = None
+    reset_line: GpioLine | None = None
+    pulse_ms: Annotated[int, Meta(ge=10, le=2_000)] | None = None
+    active_low: bool = False  # of the coils' lines
+    contact_line: GpioLine | None = None
+    contact_active_low: bool = False
+    contact_bias: Literal["as_is", "disabled", "pull_up", "pull_down"] = "as_is"
+    settle_ms: Annotated[int, Meta(ge=10, le=2_000)] = 100  # until a contact has moved and no longer bounces
+    breaking_current_a: Annotated[int, Meta(ge=1, le=1000)] | None = None  # it is not opened above this
+
+    @property
+    def lines(self) -> tuple[int, ...]:
+        """All lines it uses."""
+        found = (self.coil_line, self.set_line, self.reset_line, self.contact_line)
+        return tuple(line for line in found if line is not None)
+
+
 class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Brokers in order of preference and the pinned key ring. `timer_s_max` caps every delay (demo, tests)."""
 
@@ -113,6 +148,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     console: ConsoleSection | None = None
     tokens: TokensSection | None = None
     meters: MetersSection | None = None
+    gpio_relays: tuple[GpioRelaySection, ...] = ()
     file: str = ""  # the file itself; not a key of it
 
     def path(self, name: str) -> Path:
@@ -159,6 +195,7 @@ _SECTIONS: dict[str, Any] = {
     "console": ConsoleSection,
     "tokens": TokensSection,
     "meters": MetersSection,
+    "gpio_relays": GpioRelaySection,
 }
 
 
@@ -179,20 +216,24 @@ def _check_keys(where: str, content: Any, allowed: Any) -> None:
 
 
 def _check(path: Path, config: Config) -> None:
-    seen: dict[str, str] = {}
+    seen: set[str] = set()
+    line_at: dict[Hashable, LineSection] = {}
     for index, line in enumerate(config.lines):
         where = f"{path}: lines[{index}]"
         if line.id in seen:
             raise ConfigError(f"{where}.id: {line.id!r} stands there twice")
         if not line.address:
             raise ConfigError(f"{where}.address: is empty")
-        if line.address in seen.values():
+        _check_line(where, line)
+        other = line_at.setdefault(_far_end(line.address), line)
+        if other is not line:
+            same = "stands there twice" if other.address == line.address else f"is {other.id}'s {other.address}"
             raise ConfigError(
-                f"{where}.address: {line.address!r} stands there twice; a line has one master and one connection: "
+                f"{where}.address: {line.address!r} {same}; a line has one master and one connection: "
                 "all devices behind it belong to one line, told apart by device id"
             )
-        seen[line.id] = line.address
-        _check_line(where, line)
+        seen.add(line.id)
+    _check_gpio_relays(path, config)
     if config.clock.source not in CLOCK_SOURCES:
         allowed = ", ".join(CLOCK_SOURCES)
         raise ConfigError(f"{path}: clock.source: {config.clock.source!r}, allowed: {allowed}")
@@ -215,6 +256,67 @@ def _check_line(where: str, line: LineSection) -> None:
         raise ConfigError(f"{where}.rts_when_sending: belongs to direction kernel or rts")
     if line.local_echo and line.address.startswith("tcp://"):
         raise ConfigError(f"{where}.local_echo: belongs to RTU; Modbus TCP has no echo")
+
+
+def _far_end(address: str) -> Hashable:
+    """The same for two addresses of one device or one server, however they are written."""
+    _, scheme, rest = address.rpartition("://")
+    return rest.lower() if scheme else _device(address)
+
+
+def _device(path: str) -> Hashable:
+    """The device behind a path: links and second nodes lead to the same one. One that is not there is its path."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return os.path.realpath(path)
+    return ("device", found.st_rdev) if stat.S_ISCHR(found.st_mode) else os.path.realpath(path)
+
+
+# Keys of a kind: those it needs, and those it may have besides those of every relay.
+_KIND_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "monostable": (("coil_line", "closed_when"), ()),
+    "latching": (("set_line", "reset_line"), ("pulse_ms",)),
+}
+
+
+def _check_gpio_relays(path: Path, config: Config) -> None:
+    """Each relay is whole, and each line of a chip belongs to one relay and does one thing."""
+    owners: dict[tuple[Hashable, int], GpioRelaySection] = {}
+    ids: set[str] = set()
+    for index, relay in enumerate(config.gpio_relays):
+        where = f"{path}: gpio_relays[{index}]"
+        if relay.id in ids:
+            raise ConfigError(f"{where}.id: {relay.id!r} stands there twice")
+        ids.add(relay.id)
+        if not relay.chip.startswith("/"):
+            raise ConfigError(f"{where}.chip: found {relay.chip!r}, allowed: a device like /dev/gpiochip0")
+        for fault in _kind_faults(relay):
+            raise ConfigError(f"{where}.{fault}")
+        for line in relay.lines:
+            other = owners.setdefault((_device(relay.chip), line), relay)
+            if other is not relay:
+                both = f"relays {other.id} and {relay.id} are both at line {line} of {other.chip}"
+                raise ConfigError(f"{where}: {both}; a line belongs to one relay")
+
+
+def _kind_faults(relay: GpioRelaySection) -> Iterator[str]:
+    """Keys of another kind, keys that are missing, lines that are used twice."""
+    needed, optional = _KIND_KEYS[relay.kind]
+    for name in (name for keys in _KIND_KEYS.values() for group in keys for name in group):
+        given = getattr(relay, name) is not None
+        if name in needed and not given:
+            yield f"{name}: is missing; a {relay.kind} relay needs {' and '.join(needed)}"
+        if given and name not in (*needed, *optional):
+            allowed = ", ".join((*needed, *optional))
+            yield f"{name}: does not belong to a {relay.kind} relay, which has {allowed}"
+    if relay.contact_line is None:
+        for name, default in (("contact_active_low", False), ("contact_bias", "as_is")):
+            if getattr(relay, name) != default:
+                yield f"{name}: belongs to contact_line, which is missing"
+    for line in relay.lines:
+        if relay.lines.count(line) > 1:
+            yield f"id: relay {relay.id} uses line {line} of {relay.chip} for two things"
 
 
 def _check_cloud(path: Path, cloud: CloudSection) -> None:

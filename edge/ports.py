@@ -26,7 +26,11 @@ __all__ = [
     "EventLog",
     "Journal",
     "LedgerReader",
+    "OutputResult",
     "PortOpener",
+    "RelayPort",
+    "RelayState",
+    "RelayStatus",
     "StoredRecord",
     "StreamHead",
     "TokenReader",
@@ -55,6 +59,55 @@ class PortOpener(Protocol):
     """
 
     async def __call__(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> BytePort: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RelayState:
+    """A relay as it was read back."""
+
+    relay_id: str
+    clock: ClockReading
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutputResult:
+    """What became of a switching command: `confirmed` only if the read-back shows the wanted state."""
+
+    confirmed: bool
+    closed: bool | None  # as read back; None when it could not be read
+    reason: str | None  # why it is not confirmed
+
+
+@dataclass(frozen=True, slots=True)
+class RelayStatus:
+    """A relay that hangs on no line, for people: where it is, how it was last read back, why it cannot be used."""
+
+    relay_id: str
+    place: str  # /dev/gpiochip0 line 17
+    by_contact: bool  # False: nothing but the command is known, whatever is read
+    closed: bool | None
+    fault: str | None
+
+
+class RelayPort(Protocol):
+    """Where relays are switched: a line with meters and relay boards, GPIO lines, a companion MCU.
+
+    Each relay has one port and each port one owner. A port reads its relays while it runs, tells what it read, and
+    never switches by itself: a relay is as it was found until somebody decides.
+    """
+
+    async def run(self) -> None:
+        """Serves until cancelled. What can be lost (a device, a chip) is opened again by itself."""
+        ...
+
+    async def set_output(self, relay_id: str, closed: bool) -> OutputResult:
+        """Switches and reads back. The driver itself opens no relay of a protected customer."""
+        ...
+
+    def withdraw_output(self, relay_id: str) -> None:
+        """A command for this relay that has not begun is taken back; `set_output` returns `superseded`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,3 +200,97 @@ def test_keys_of_decoders_are_a_file_of_their_own(tmp_path: Path) -> None:
 def test_fault_in_the_tokens_section_is_named(tmp_path: Path, section: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=rf"gateway\.toml: .*{sentence}"):
         read(tmp_path, LEAST + section)
+
+
+GPIO = """
+[[gpio_relays]]
+id = "R07"
+chip = "/dev/gpiochip0"
+kind = "monostable"
+coil_line = 17
+closed_when = "coil_off"
+contact_line = 27
+"""
+LATCHING = GPIO.replace('"monostable"', '"latching"').replace(
+    'coil_line = 17\nclosed_when = "coil_off"', "set_line = 5\n"
+)
+LATCHING = LATCHING.replace("set_line = 5\n", "set_line = 5\nreset_line = 6")
+
+
+def test_gpio_relays_are_read_with_their_defaults(tmp_path: Path) -> None:
+    monostable, latching = read(tmp_path, LEAST + GPIO + LATCHING.replace("R07", "R08").replace("27", "22")).gpio_relays
+    assert (monostable.lines, monostable.closed_when, monostable.settle_ms) == ((17, 27), "coil_off", 100)
+    assert (monostable.active_low, monostable.contact_active_low, monostable.contact_bias) == (False, False, "as_is")
+    assert (latching.lines, latching.pulse_ms, latching.breaking_current_a) == ((5, 6, 22), None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (GPIO.replace("17", '"17"'), r"Expected `int \| null`, got `str` - at `\$\.gpio_relays\[0\]\.coil_line`"),
+        (
+            GPIO.replace("/dev/", ""),
+            r"gpio_relays\[0\]\.chip: found 'gpiochip0', allowed: a device like /dev/gpiochip0",
+        ),
+        (GPIO.replace("17", "-1"), r">= 0 - at `\$\.gpio_relays\[0\]\.coil_line`"),
+        (GPIO.replace("coil_line", "line"), r"gpio_relays\[0\]\.line: is unknown; allowed: id, chip, kind"),
+        (GPIO.replace('"monostable"', '"stepper"'), r"Invalid enum value 'stepper' - at `\$\.gpio_relays\[0\]\.kind`"),
+        (
+            GPIO.replace('closed_when = "coil_off"', ""),
+            r"gpio_relays\[0\]\.closed_when: is missing; a monostable relay n",
+        ),
+        (GPIO.replace("coil_line = 17", ""), r"\[0\]\.coil_line: is missing; .* needs coil_line and closed_when"),
+        (GPIO + "pulse_ms = 50", r"pulse_ms: does not belong to a monostable relay, which has coil_line, closed_when"),
+        (
+            LATCHING + "coil_line = 9",
+            r"coil_line: does not belong to a latching relay, which has set_line, reset_line, p",
+        ),
+        (
+            LATCHING.replace("reset_line = 6", ""),
+            r"reset_line: is missing; a latching relay needs set_line and reset_line",
+        ),
+        (LATCHING + "pulse_ms = 5000", r"<= 2000 - at `\$\.gpio_relays\[0\]\.pulse_ms`"),
+        (
+            GPIO.replace("contact_line = 27", "contact_active_low = true"),
+            r"contact_active_low: belongs to contact_line",
+        ),
+        (GPIO.replace("contact_line = 27", 'contact_bias = "pull_up"'), r"contact_bias: belongs to contact_line"),
+        (GPIO.replace("27", "17"), r"gpio_relays\[0\]\.id: relay R07 uses line 17 of /dev/gpiochip0 for two things"),
+        (LATCHING.replace("= 6", "= 5"), r"relay R07 uses line 5 of /dev/gpiochip0 for two things"),
+        (GPIO + GPIO, r"gpio_relays\[1\]\.id: 'R07' stands there twice"),
+        (
+            GPIO + GPIO.replace("R07", "R08").replace("27", "22"),
+            r"gpio_relays\[1\]: relays R07 and R08 are both at line 17 of /dev/gpiochip0; a line belongs to one relay",
+        ),
+        (GPIO + LATCHING.replace("R07", "R08"), r"relays R07 and R08 are both at line 27 of /dev/gpiochip0"),
+    ],
+)
+def test_fault_of_a_gpio_relay_names_the_key_and_what_is_allowed(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=r"gateway\.toml: .*" + sentence):
+        read(tmp_path, LEAST + text)
+
+
+def test_one_chip_under_two_names_is_one_chip(tmp_path: Path) -> None:
+    (tmp_path / "chip").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "chip")
+    first = GPIO.replace("/dev/gpiochip0", str(tmp_path / "chip"))
+    second = GPIO.replace("/dev/gpiochip0", str(tmp_path / "link")).replace("R07", "R08")
+    with pytest.raises(ConfigError, match=r"relays R07 and R08 are both at line 17 of .*chip"):
+        read(tmp_path, LEAST + first + second)
+    other = second.replace("/link", "/other")
+    assert len(read(tmp_path, LEAST + first + other).gpio_relays) == 2
+
+
+def test_two_lines_to_one_device_or_server_are_one_line_however_they_are_written(tmp_path: Path) -> None:
+    """Each would command the other's relays: a board's coil would have two owners."""
+    (tmp_path / "by-id").symlink_to("/dev/null")
+    line = '[[lines]]\nid = "line-2"\naddress = "{}"\n'
+    for first, second in (
+        ("/dev/null", str(tmp_path / "by-id")),
+        ("/dev/ttyUSB7", "/dev/../dev/ttyUSB7"),
+        ("tcp://gate:502", "tcp://GATE:502"),
+        ("tcp://gate:502", "rtu+tcp://gate:502"),
+    ):
+        with pytest.raises(ConfigError, match=r"lines\[1\]\.address: '.*' is line-1's .*; a line has one master"):
+            read(tmp_path, LEAST.replace("/dev/ttyUSB0", first) + line.format(second))
+    assert len(read(tmp_path, LEAST + line.format("/dev/ttyUSB1")).lines) == 2

@@ -1,6 +1,6 @@
 """Makes the relays what the accounting wants them to be, and reports what they were read back as.
 
-Wanted states come every round; only here is the edge looked for. A command is not a result: the bus reads back, and
+Wanted states come every round; only here is the edge looked for. A command is not a result: the port reads back, and
 only the read-back is reported. The newest wish wins: a command that still waits for the line is taken back when the
 wish changes. A relay that disobeys is tried again with growing pauses and then left alone until the wish changes
 (RULES.md 7); one that never answered is tried anew once it is heard again, and a closed line is no attempt. Closings
@@ -13,24 +13,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
 
-from edge.bus.records import OutputResult, RelayState
+from edge.ports import RelayPort, RelayState
 
 ATTEMPTS_MAX = 5
 PAUSE_S_MAX = 60.0
 FIRST_READ_S = 10.0  # after the start a relay is read before it is switched, unless it does not answer
-NOT_SENT = ("line_closed", "superseded")  # of edge.bus: no attempt
-
-
-class Switch(Protocol):
-    """The line a relay hangs on."""
-
-    async def set_output(self, relay_id: str, closed: bool) -> OutputResult: ...
-
-    def withdraw_output(self, relay_id: str) -> None:
-        """A command for this relay that is not on the wire yet is taken back; `set_output` returns `superseded`."""
-        ...
+NOT_SENT = ("line_closed", "superseded")  # of the relay's port: no attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +28,7 @@ class RelayFacts:
 
     relay_id: str
     account_id: str
-    switch: Switch
+    port: RelayPort
     protected: bool
     breaking_current_a: int | None = None  # above it the relay is not opened
 
@@ -147,7 +136,7 @@ class Actuation:
         if supply.wanted is not connected:
             supply.wanted = connected
             if supply.task is not None and not supply.task.done():
-                supply.facts.switch.withdraw_output(supply.facts.relay_id)
+                supply.facts.port.withdraw_output(supply.facts.relay_id)
             supply.begin_anew()
             supply.delayed = False
             supply.not_before = self._begins_at(connected, remote)
@@ -209,7 +198,7 @@ class Actuation:
             await self._drive(supply, connected)
 
     async def _drive(self, supply: _Supply, connected: bool) -> None:
-        result = await supply.facts.switch.set_output(supply.facts.relay_id, connected)
+        result = await supply.facts.port.set_output(supply.facts.relay_id, connected)
         if result.closed is not None:
             supply.observed, supply.heard = result.closed, True
             await self._on_observed(supply.facts.account_id, result.closed)

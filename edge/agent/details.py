@@ -31,7 +31,7 @@ from edge.core.account import State
 from edge.core.notices import LEGAL_GROUNDS, SECONDS_PER_HOUR, grace_seconds
 from edge.core.policy import Policy
 from edge.core.units import ClockReading
-from edge.ports import StreamHead
+from edge.ports import RelayStatus, StreamHead
 
 
 def make_details(
@@ -40,6 +40,7 @@ def make_details(
     lines: Sequence[tuple[LineSettings, LineStatus, LineTimes]],
     areas: AreaWatch | None,
     store: StoreView,
+    gpio_relays: Sequence[RelayStatus] = (),
 ) -> SiteDetails:
     """The details as of `clock`."""
     return SiteDetails(
@@ -50,6 +51,7 @@ def make_details(
         store=store,
         tariffs=_tariffs(state),
         policies=_policies(state),
+        gpio_relays=tuple(gpio_relays),
     )
 
 

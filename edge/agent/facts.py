@@ -34,6 +34,7 @@ class AccountFacts:
     policy: Policy
     contracted: Contracted = field(default_factory=Contracted)
     other_meters: tuple[MeterPlace, ...] = ()  # a landlord's: their energy is paid from this account too
+    relay_kind: str = ""  # meter (its own) | board | gpio | gpio_commanded (no contact is read back) | empty: none
 
 
 @dataclass(frozen=True, slots=True)

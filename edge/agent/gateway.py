@@ -164,7 +164,8 @@ class Gateway:
         account = self.state.accounts.get(account_id)
         if account is not None and account.output_connected is not connected:
             sample = self._metering.latest(account.meter_id)
-            await self.submit(cmd.ObserveOutputState(self._clock.read(), account_id, connected, sample))
+            seen = (self._clock.read(), account_id, connected, sample, self._commanded_only(account_id))
+            await self.submit(cmd.ObserveOutputState(*seen))
 
     async def cut_delayed(self, account_id: str, current_a: str) -> None:
         """A relay waits to open: more current flows than it may break."""
@@ -264,6 +265,10 @@ class Gateway:
         if self._areas is not None:
             for note in self._areas.look(clock, lambda: self.rating().zone, self._metering, self.state):
                 await self.submit(note)
+
+    def _commanded_only(self, account_id: str) -> bool:
+        facts = self._facts.get(account_id)
+        return facts is not None and facts.relay_kind == "gpio_commanded"
 
     def _switching(self, account_id: str) -> bool:
         return self._actuation is not None and self._actuation.switching(account_id)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from edge.core.units import MoneyNano, UnixSeconds, WattHours
+from edge.ports import RelayStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class AccountView:
     unit: str = "money"  # what all `..._nano` of this account are: money | energy (1 kWh is 10^9) | time (1 s is 10^6)
     emergency: EmergencyView | None = None
     other_meters: tuple[OtherMeterView, ...] = ()  # a landlord's; `register_wh` is the sum of all
+    relay_kind: str = ""  # as in edge.agent.facts: what switches this supply, and whether anything is read back
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +289,7 @@ class SiteDetails:
     store: StoreView
     tariffs: tuple[TariffView, ...]
     policies: tuple[PolicyView, ...]
+    gpio_relays: tuple[RelayStatus, ...] = ()
 
 
 @dataclass(slots=True)

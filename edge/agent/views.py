@@ -119,6 +119,7 @@ def _account_view(
         unit=account.policy.credit.unit.value,
         emergency=_emergency(account, figures),
         other_meters=tuple(_other_meter(place, sources) for place in facts.other_meters),
+        relay_kind=facts.relay_kind,
     )
 
 

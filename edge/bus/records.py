@@ -11,7 +11,22 @@ from typing import Final, Literal
 from edge.core.lean import dataclass
 from edge.core.units import WattHours
 from edge.meters.model import MeterModel
-from edge.ports import ClockReading
+from edge.ports import ClockReading, OutputResult, RelayState
+
+__all__ = [
+    "ABSENT",
+    "MBAP_SCHEME",
+    "RTU_OVER_TCP_SCHEME",
+    "DeviceStatus",
+    "LineSettings",
+    "LineStatus",
+    "MeterOnLine",
+    "MeterSample",
+    "OutputResult",
+    "RelayOnLine",
+    "RelayState",
+    "Verdict",
+]
 
 Verdict = Literal["good", "confirmed_falling", "confirmed_jump"]
 
@@ -81,24 +96,6 @@ class MeterSample:
     register_wh: WattHours
     values: Mapping[str, Decimal]
     verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class RelayState:
-    """A relay as it was read back."""
-
-    relay_id: str
-    clock: ClockReading
-    closed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OutputResult:
-    """What became of a switching command: `confirmed` only if the read-back shows the wanted state."""
-
-    confirmed: bool
-    closed: bool | None  # as read back; None when it could not be read
-    reason: str | None  # why it is not confirmed
 
 
 @dataclass(frozen=True, slots=True)

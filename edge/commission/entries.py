@@ -51,7 +51,7 @@ def with_entries(book: SiteBook, new: NewEntries) -> SiteBook:
 def planned_book(path: Path, new: NewEntries) -> SiteBook:
     """The book as it would be, checked; nothing is written at its place. Raises NotCommissioned, SiteBookError."""
     if path.exists():
-        book = read_site_book(path)
+        book = read_site_book(path, None)
     elif new.site is not None:
         book = SiteBook(new.site, (), (), ())
     else:
@@ -63,7 +63,7 @@ def with_known_serial(path: Path, new: NewEntries) -> NewEntries:
     """The entries with the serial number that the book has of this meter, before the meter is asked for it."""
     if new.meter.serial or not path.exists():
         return new
-    known = [row.serial for row in read_site_book(path).meters if row.meter_id == new.meter.meter_id]
+    known = [row.serial for row in read_site_book(path, None).meters if row.meter_id == new.meter.meter_id]
     return replace(new, meter=msgspec.structs.replace(new.meter, serial=known[0])) if known else new
 
 
@@ -77,7 +77,7 @@ def _checked(path: Path, book: SiteBook) -> SiteBook:
     trial = path.with_name(path.name + ".trial")
     try:
         write_site_book(trial, book)
-        return read_site_book(trial)
+        return read_site_book(trial, None)
     finally:
         trial.unlink(missing_ok=True)
 

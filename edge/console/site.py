@@ -28,7 +28,8 @@ async def lines(request: Request) -> Response:
         return starting(request)
     formats = formats_for(snapshot, console.language_of(request))
     found = lines_in_words(details, snapshot, formats)
-    return console.page(request, "lines.html", lines=found, seconds=lambda ms: seconds(ms, formats))
+    relays = details.gpio_relays
+    return console.page(request, "lines.html", lines=found, seconds=lambda ms: seconds(ms, formats), gpio_relays=relays)
 
 
 async def areas(request: Request) -> Response:

@@ -12,16 +12,16 @@ from typing import Any
 
 from edge.console.formats import Formats
 
-# The field whose value chooses among a type's sentences.
-VARIANTS: Mapping[str, str] = {
-    "NoticeRaised": "number",
-    "RegisterFrozen": "quality",
-    "DisconnectControlChanged": "control_state",
-    "OutputStateObserved": "connected",
-    "KeepSupplyChanged": "keep",
-    "SupplyHoldChanged": "stands",
-    "CloudLinkChanged": "connected",
-    "ConditionNoted": "condition",
+# The fields whose value chooses among a type's sentences: the first for whose value there are words.
+VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "NoticeRaised": ("number",),
+    "RegisterFrozen": ("quality",),
+    "DisconnectControlChanged": ("control_state",),
+    "OutputStateObserved": ("commanded", "connected"),
+    "KeepSupplyChanged": ("keep",),
+    "SupplyHoldChanged": ("stands",),
+    "CloudLinkChanged": ("connected",),
+    "ConditionNoted": ("condition",),
 }
 # Fields that hold a code, with the context of its words.
 CODES: Mapping[str, str] = {
@@ -52,7 +52,7 @@ def sentence(record: Mapping[str, Any], formats: Formats) -> str:
     """What this record says."""
     kind = str(record.get("type", ""))
     fields = _Fields({key: value_in_words(key, value, formats) for key, value in record.items()})
-    for key in (f"{kind}:{_variant(record.get(VARIANTS.get(kind, '')))}", kind):
+    for key in (*(f"{kind}:{_variant(record.get(name))}" for name in VARIANTS.get(kind, ())), kind):
         if formats.language.knows("record", key):
             return formats.language.term("record", key).format_map(fields)
     details = ", ".join(f"{key}: {text}" for key, text in fields.items() if key not in _ENVELOPE)

@@ -201,12 +201,13 @@ class SetSupplyHold:
 
 @dataclass(frozen=True, slots=True)
 class ObserveOutputState:
-    """What the relay was read back as, and the newest sample of its meter."""
+    """What the relay was read back as, and the newest sample of its meter. `commanded`: it has no contact to read."""
 
     received: ClockReading
     account_id: str
     connected: bool
     sample: Sample | None = None
+    commanded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

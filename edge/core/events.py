@@ -450,6 +450,7 @@ class OutputStateObserved:
     connected: bool
     wanted: bool
     register_wh: WattHours | None = None
+    commanded: str = ""  # open | closed: of a relay without a contact nothing but the command is known
 
 
 @dataclass(frozen=True, slots=True)

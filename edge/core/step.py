@@ -170,8 +170,8 @@ def _observe_output_state(turn: Turn, command: cmd.ObserveOutputState) -> None:
         return
     wanted = account.control_state is ControlState.CONNECTED
     register_wh = register_at_most(account, command.sample, command.received) if command.sample is not None else None
-    at = command.received.at
-    turn.emit(ev.OutputStateObserved(at, command.account_id, command.connected, wanted, register_wh))
+    at, told = command.received.at, ("closed" if command.connected else "open") if command.commanded else ""
+    turn.emit(ev.OutputStateObserved(at, command.account_id, command.connected, wanted, register_wh, told))
 
 
 def _clear_hold(turn: Turn, command: cmd.ClearHold) -> None:

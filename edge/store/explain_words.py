@@ -19,7 +19,7 @@ from edge.store.explain import Explanation, Kept
 
 LANGUAGES = ("en", "zh")
 # Fields whose value picks the sentence: Class.value before Class.
-TELLING = ("trigger", "connected", "keep", "stands", "number", "occasion", "wanted")
+TELLING = ("trigger", "commanded", "connected", "keep", "stands", "number", "occasion", "wanted")
 _MINUTE_S = 60
 _HOUR_S = 3600
 _DAY_S = 86_400

@@ -9,7 +9,7 @@ at each query. Writes go to a new file, which is synced and renamed over the old
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -206,8 +206,11 @@ _TABLES: dict[str, Any] = {
 }
 
 
-def read_site_book(path: Path) -> SiteBook:
-    """The whole site book. SiteBookError names file, table, row and what is allowed."""
+def read_site_book(path: Path, other_relays: Collection[str] | None = ()) -> SiteBook:
+    """The whole site book. SiteBookError names file, table, row and what is allowed.
+
+    `other_relays` are those of the configuration (GPIO); None where that is not known.
+    """
     if not path.exists():
         raise SiteBookError(f"{path}: there is no site book")
     read_once: Any = CachingMiddleware  # and not at each query; it comes without types
@@ -220,7 +223,7 @@ def read_site_book(path: Path) -> SiteBook:
         raise SiteBookError(f"{path}: table site has {len(rows['site'])} rows, it must have 1")
     found = SiteBook(rows["site"][0], *(tuple(rows[name]) for name in ("meters", "relays", "accounts", "areas")))
     _check_time_zone(path, found.site)
-    _check_references(path, found)
+    _check_references(path, found, other_relays)
     _check_addresses(path, found)
     _check_areas(path, found)
     return found
@@ -322,16 +325,21 @@ def _check_time_zone(path: Path, site: Site) -> None:
         ) from error
 
 
-def _check_references(path: Path, book: SiteBook) -> None:
+def _check_references(path: Path, book: SiteBook, other_relays: Collection[str] | None) -> None:
     """Ids are unique, and every id that is named exists; one relay has one meter, one meter one account."""
     meters = _unique(path, "meters", [meter.meter_id for meter in book.meters])
     relays = _unique(path, "relays", [relay.relay_id for relay in book.relays])
     _unique(path, "accounts", [account.account_id for account in book.accounts])
     _unique(path, "accounts (meter_id)", [meter_id for account in book.accounts for meter_id in account.meter_ids])
     _unique(path, "meters (relay_id)", [meter.relay_id for meter in book.meters if meter.relay_id])
+    for relay_id in (row.relay_id for row in book.relays if row.relay_id in (other_relays or ())):
+        both = "in table relays and in gpio_relays of the configuration"
+        raise SiteBookError(f"{path}: relay {relay_id} is {both}; a relay has one owner")
+    known = None if other_relays is None else relays.union(other_relays)
     for meter in book.meters:
-        if meter.relay_id is not None and meter.relay_id not in relays:
-            raise SiteBookError(f"{path}: meter {meter.meter_id}: relay {meter.relay_id!r} is not in table relays")
+        if known is not None and meter.relay_id is not None and meter.relay_id not in known:
+            neither = "not in table relays, nor in gpio_relays of the configuration"
+            raise SiteBookError(f"{path}: meter {meter.meter_id}: relay {meter.relay_id!r} is {neither}")
     for account in book.accounts:
         if account.meter_id not in meters:
             where = f"{path}: account {account.account_id}"

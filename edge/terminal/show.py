@@ -63,6 +63,7 @@ def one_account_lines(account: AccountView, snapshot: StreetSnapshot, formats: F
         (text("Supply, commanded"), language.term("control", account.control_state)),
         (text("Supply, read back"), _read_back(account, formats)),
         (text("Meter number"), f"{account.meter_id}, {account.model_id}, {account.line_id}"),
+        (text("Relay"), language.term("relay_kind", account.relay_kind) if account.relay_kind else ""),
         (text("Register, import"), "" if account.register_wh is None else formats.energy(account.register_wh)),
         (text("Last reading"), "" if account.reading_at is None else formats.stamp(account.reading_at)),
         (text("Answers"), language.term("communication", account.communication.state)),
@@ -132,6 +133,9 @@ def _read_back(account: AccountView, formats: Formats) -> str:
     text = formats.language.text
     if account.output_connected is None:
         return text("not read back")
+    if account.relay_kind == "gpio_commanded":
+        closed, opened = "told to close, no contact is read back", "told to open, no contact is read back"
+        return text(closed) if account.output_connected else text(opened)
     return text("closed, current can flow") if account.output_connected else text("open, no supply")
 
 

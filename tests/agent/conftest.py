@@ -244,7 +244,7 @@ class World:
         )
 
     async def set_output(self, relay_id: str, closed: bool) -> OutputResult:
-        """The Switch port: what is on the wire is done, whatever becomes of the gateway."""
+        """The RelayPort: what is on the wire is done, whatever becomes of the gateway."""
         house = self.by_relay[relay_id]
         house.commands.append(closed)
         await asyncio.sleep(COMMAND_S)
@@ -253,6 +253,9 @@ class World:
         if house.obeys:
             house.switch(closed, self.physical_at)
         return OutputResult(house.closed is closed, house.closed, None if house.closed is closed else "not_obeyed")
+
+    async def run(self) -> None:
+        """`poll` reads the relays."""
 
     def withdraw_output(self, relay_id: str) -> None:
         """Every command is on the wire at once here."""

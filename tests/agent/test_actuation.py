@@ -47,6 +47,9 @@ class Relay:
         self.in_flight -= 1
         return self.answer(closed)
 
+    async def run(self) -> None:
+        """This port has nothing to read by itself."""
+
     def withdraw_output(self, relay_id: str) -> None:
         assert relay_id == "R1"
         if self.waiting is not None and not self.waiting.done():
@@ -109,6 +112,9 @@ class Street:
         self.commands.append((asyncio.get_running_loop().time(), relay_id, closed))
         self.state[relay_id] = closed
         return OutputResult(True, closed, None)
+
+    async def run(self) -> None:
+        """This port has nothing to read by itself."""
 
     def withdraw_output(self, relay_id: str) -> None:
         """Nothing waits here."""

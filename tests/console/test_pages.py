@@ -1,5 +1,6 @@
 """What the pages say: who is cut and why, the ledger in words, the log page by page."""
 
+import dataclasses
 import html
 import re
 from typing import Any
@@ -264,3 +265,24 @@ def test_a_relay_under_command_is_no_alarm_before_it_was_read_back(world: Any, m
     assert "0 relay alarm" in text_of(world.get("/").text)
     world.publish([make_account(1, output_connected=False)], version=3)
     assert "1 relay alarm" in text_of(world.get("/").text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("meter", ("open, no supply", "Relay the meter's own, read back")),
+        ("board", ("open, no supply", "Relay on a relay board, read back")),
+        ("gpio", ("open, no supply", "Relay on GPIO lines, its contact is read back")),
+        ("gpio_commanded", ("told to open, no contact is read back", "Relay on GPIO lines, no contact is read back")),
+    ],
+)
+def test_an_account_says_what_switches_it_and_whether_that_is_read_back(
+    world: Any, kind: str, said: tuple[str, ...]
+) -> None:
+    shown = world.source.current.accounts[1]
+    assert (shown.account_id, shown.output_connected) == ("A-1002", False)
+    world.publish([dataclasses.replace(shown, relay_kind=kind)], version=2)
+    page = text_of(world.get("/account/A-1002").text)
+    assert [sentence for sentence in said if sentence not in page] == []
+    assert ("confirmed" in row_text(world.get("/").text, "A-1002")) is True
+    assert ("not confirmed" in row_text(world.get("/").text, "A-1002")) is (kind == "gpio_commanded")

@@ -11,6 +11,7 @@ from edge.agent.snapshot import AreaDetail, DayLossView, StoreView
 from edge.console.language import load_languages
 from edge.console.lines import ADVICE
 from edge.console.site import percent, price, size
+from edge.ports import RelayStatus
 
 PAGES = ("/lines", "/areas", "/system")
 
@@ -214,3 +215,29 @@ def test_prices_and_shares_keep_their_digits() -> None:
         "0.00", "0.51", "0.5135", "0.000001", "1,234.00",
     ]  # fmt: skip
     assert [percent(share) for share in (642, -5, 10_000)] == ["6.42 %", "\N{MINUS SIGN}0.05 %", "100.00 %"]
+
+
+GPIO_RELAYS = (
+    RelayStatus("R07", "/dev/gpiochip0 line 17", True, False, None),
+    RelayStatus("R08", "/dev/gpiochip0 line 22", False, False, None),
+    RelayStatus("R09", "/dev/gpiochip1 line 3", True, None, "/dev/gpiochip1 line 3: the GPIO chip is gone"),
+)
+
+
+@pytest.mark.parametrize(
+    ("language", "title", "sentences"),
+    [
+        ("en", "GPIO relays", ("open, no supply", "told to open, no contact is read back", "the GPIO chip is gone")),
+        ("zh-CN", "GPIO 继电器", ("无供电", "没有触点回读", "GPIO 芯片已不存在")),
+    ],
+)
+def test_gpio_relays_stand_below_the_lines_with_what_is_known_of_them(
+    world: Any, details: Any, language: str, title: str, sentences: tuple[str, ...]
+) -> None:
+    world.source.details = lambda: dataclasses.replace(details(), gpio_relays=GPIO_RELAYS)
+    page = text_of(world.get(f"/lines?lang={language}").text)
+    below = page[page.index(title) :]
+    assert [below.index(one) for one in sentences] == sorted(below.index(one) for one in sentences)
+    assert "R09 /dev/gpiochip1 line 3" in below
+    world.source.details = details
+    assert title not in text_of(world.get(f"/lines?lang={language}").text)

@@ -1,6 +1,7 @@
 """The terminal twin: it asks a running agent, says the same as the console, and says why it cannot."""
 
 import asyncio
+import dataclasses
 import json
 import re
 import threading
@@ -192,3 +193,20 @@ def show_formats(world: Any) -> Any:
 
     assert world.source.current is not None
     return formats_for(world.source.current, load_languages()["en"])
+
+
+@pytest.mark.parametrize(
+    ("locale", "kind", "said"),
+    [
+        ("C.UTF-8", "gpio", ("open, no supply", "on GPIO lines, its contact is read back")),
+        ("C.UTF-8", "gpio_commanded", ("told to open, no contact is read back", "on GPIO lines, no contact")),
+        ("zh_CN.UTF-8", "gpio_commanded", ("已命令分闸", "没有触点回读")),
+    ],
+)
+def test_an_account_says_what_switches_it(
+    agent: Any, run: Any, monkeypatch: pytest.MonkeyPatch, locale: str, kind: str, said: tuple[str, ...]
+) -> None:
+    agent.publish([dataclasses.replace(agent.source.current.accounts[1], relay_kind=kind)], version=2)
+    monkeypatch.setenv("LC_ALL", locale)
+    out = run("account", "A-1002")[1]
+    assert [sentence for sentence in said if sentence not in out] == []

@@ -50,6 +50,10 @@ def test_every_event_of_the_core_has_its_sentence() -> None:
         ({"type": "OutputStateObserved", "connected": True}, "Relay read back: closed, supply on."),
         ({"type": "OutputStateObserved", "connected": False}, "Relay read back: open, supply off."),
         (
+            {"type": "OutputStateObserved", "connected": False, "commanded": "open"},
+            "Relay told to open: no contact is read back.",
+        ),
+        (
             {"type": "OrderApplied", "cid": "c1", "order_type": "credit", "result": "applied"},
             "Command c1 (payment): applied.",
         ),

@@ -303,6 +303,23 @@ def test_a_further_meter_is_there_and_has_no_other_payer(edited: Any, meter_id: 
         read_site_book(edited(with_other_meters(meter_id)))
 
 
+def test_a_relay_of_the_configuration_is_known_and_one_of_both_is_refused(
+    edited: Callable[[Callable[[Any], None]], Path],
+) -> None:
+    """A relay on GPIO lines stands in the configuration: the book only says whose meter it switches."""
+
+    def bound_to_gpio(content: Any) -> None:
+        content["meters"]["3"]["relay_id"] = "G01"
+
+    path = edited(bound_to_gpio)
+    with pytest.raises(SiteBookError, match=r"relay 'G01' is not in table relays, nor in gpio_relays of the conf"):
+        read_site_book(path)
+    for others in (["G01"], None):
+        assert read_site_book(path, others).meters[2].relay_id == "G01"
+    with pytest.raises(SiteBookError, match="relay R01 is in table relays and in gpio_relays of the configuration"):
+        read_site_book(path, ["G01", "R01"])
+
+
 @pytest.mark.parametrize("extra", [{"relay_id": "R09"}, {"decoder": {"scheme": "openpaygo", "count": 3}}])
 def test_a_further_meter_neither_switches_nor_takes_tokens(edited: Any, extra: dict[str, Any]) -> None:
     def change(content: Any) -> None:
