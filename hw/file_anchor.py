@@ -72,7 +72,7 @@ class FileAnchor:
             return None
 
     def _newest_count(self) -> int | None:
-        """The count of the newest good slot; None where the file has to be made: none yet, damaged, or of one object."""
+        """The count of the newest good slot; None where the file has to be made: none, damaged, or of one object."""
         content = self._content()
         if content is None or len(content) != _FILE_BYTES:
             return None
