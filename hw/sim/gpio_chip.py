@@ -77,12 +77,14 @@ class VirtualGpio:
 
     def __init__(self, chips: Mapping[str, VirtualChip]) -> None:
         self.chips = chips
+        self.opened: list[OpenChip] = []
 
     def open(self, path: str) -> "OpenChip":
         """As `gpiod.Chip(path)`."""
         if path not in self.chips or self.chips[path].gone:
             raise _os_error(errno.ENOENT)
-        return OpenChip(self.chips[path])
+        self.opened.append(OpenChip(self.chips[path]))
+        return self.opened[-1]
 
 
 class OpenChip:
@@ -90,6 +92,9 @@ class OpenChip:
 
     def __init__(self, chip: VirtualChip) -> None:
         self._chip: VirtualChip | None = chip
+
+    def __bool__(self) -> bool:
+        return self._chip is not None
 
     def get_info(self) -> ChipInfo:
         chip = self._open()

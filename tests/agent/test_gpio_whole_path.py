@@ -17,6 +17,7 @@ from cloud_sync import orders
 from cloud_sync.keys import Role, generate_keys
 from cloud_sync.wire import CONTRACT_VERSION, Order
 from edge import bootstrap
+from edge.agent.metering import Metering
 from edge.bootstrap import Prepared, prepare, run_gateway
 from edge.bus.frame import crc16
 from edge.cli import main
@@ -26,7 +27,7 @@ from edge.core.policy import LegalProfile, Policy
 from edge.core.units import ClockQuality, ClockReading, MoneyNano, UnixSeconds
 from edge.ports import BytePort
 from edge.store.site_book import AccountEntry, MeterEntry, RelayEntry, Site, SiteBook, write_site_book
-from hw.gpio_relay import GONE, NO_CHIP
+from hw.gpio_relay import GONE, NO_CHIP, Coil, ContactLine, GpioRelay, LatchingCoils
 from hw.sim.gpio_chip import VirtualChip, VirtualGpio, WiredRelay
 from hw.sim.world.loop import VirtualLoop
 
@@ -299,6 +300,49 @@ def test_a_chip_that_is_gone_cuts_nobody_and_the_cut_follows_when_it_is_back(on_
     noted = [event for event in street.events if isinstance(event, ev.ConditionNoted)]
     lost = [event for event in noted if event.condition == "relay_lost"]
     assert lost[0].detail in (f"G02 {CHIP} line {COIL}: {sentence}" for sentence in (GONE, NO_CHIP))
+
+
+def test_every_key_of_the_configuration_reaches_the_driver(tmp_path: Path) -> None:
+    keys = f"""active_low = true
+contact_line = {CONTACT}
+contact_active_low = true
+contact_bias = "pull_up"
+settle_ms = 40
+chip_label = "pinctrl-rp1"
+breaking_current_a = 60
+"""
+    street = Street(tmp_path, MONOSTABLE + keys, protected=True)
+    ready = street.prepared()
+    (section,) = ready.config.gpio_relays
+    contact = ContactLine(CONTACT, active_low=True, bias="pull_up")
+    assert bootstrap._gpio_relay(section) == GpioRelay(
+        "G02", CHIP, Coil(COIL, closed_when_on=False), True, contact, 40, "pinctrl-rp1"
+    )
+    gpio = bootstrap._make_gpio(ready, street, lambda _state: None)
+    assert gpio is not None
+    refused = asyncio.run(gpio.set_output("G02", False))
+    assert refused.reason == "protected"
+    lines = bootstrap._make_lines(ready, street, Metering({}), lambda _state: None)
+    facts = bootstrap._relay_facts(ready, lines, gpio)
+    assert {relay_id: (one.port, one.protected, one.breaking_current_a) for relay_id, one in facts.items()} == {
+        "R01": (lines["line-1"], False, None),
+        "G02": (gpio, True, 60),
+    }
+    street.write_files(LATCHING + "pulse_ms = 70\n", protected=False)
+    relay = bootstrap._gpio_relay(street.prepared().config.gpio_relays[0])
+    assert relay.coils == LatchingCoils(SET, RESET, pulse_ms=70)
+
+
+def test_a_wiring_that_a_stop_darkens_is_warned_of_at_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for gpio, warned in ((MONOSTABLE, False), (MONOSTABLE.replace("coil_off", "coil_on"), True)):
+        Street(tmp_path, gpio)
+        assert main(["run", "--config", str(tmp_path / "gateway.toml"), "--check"]) == 0
+        said = capsys.readouterr().err
+        assert ('G02: with closed_when = "coil_on" the supply goes off' in said) is warned
 
 
 # --- what is found at load -------------------------------------------------------------------

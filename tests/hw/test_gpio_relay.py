@@ -19,7 +19,7 @@ from edge.ports import ClockReading, OutputResult, RelayPort, RelayState
 from hw import gpio_relay
 from hw.gpio_relay import Coil, ContactLine, GpioRelay, GpioRelays, LatchingCoils, gpio_warnings, open_chip
 from hw.line_words import in_language, sentences
-from hw.sim.gpio_chip import LinesHeld, OpenChip, VirtualChip, VirtualGpio, WiredRelay
+from hw.sim.gpio_chip import LineConfig, LinesHeld, OpenChip, VirtualChip, VirtualGpio, WiredRelay
 from hw.sim.world.loop import VirtualLoop
 
 CHIP = "/dev/gpiochip0"
@@ -163,6 +163,36 @@ def test_a_monostable_relay_is_switched_both_ways_in_one_move(closed_when_on: bo
     on_bench(relay, story, closed=rests_closed)
 
 
+@pytest.mark.parametrize("closed_when_on", [True, False])
+@pytest.mark.parametrize("active_low", [True, False])
+def test_without_a_contact_the_first_look_at_the_line_says_how_the_supply_is(
+    closed_when_on: bool, active_low: bool
+) -> None:
+    rests_closed = closed_when_on is active_low  # the pin is low at first
+
+    async def story(bench: Bench) -> None:
+        assert bench.told == [rests_closed] == [bench.wired.closed]
+
+    relay = replace(MONOSTABLE, coils=Coil(COIL, closed_when_on), active_low=active_low)
+    on_bench(relay, story, closed=rests_closed)
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_contact_that_pulls_to_ground_is_read_with_its_pull_up(closed: bool) -> None:
+    relay = replace(WITH_CONTACT, contact=ContactLine(CONTACT, active_low=True, bias="pull_up"))
+    bench = Bench(relay, closed=closed)
+    bench.chip.lines[CONTACT].source = (lambda: False) if closed else None
+
+    async def whole() -> None:
+        bench.begin()
+        await asyncio.sleep(FIRST_LOOK_S)
+        assert set(bench.told) == {closed}
+        await bench.end()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(whole())
+
+
 def test_without_a_contact_the_value_of_the_line_is_read_back_and_the_view_says_so() -> None:
     async def story(bench: Bench) -> None:
         assert bench.told[-1] is False
@@ -286,6 +316,18 @@ def test_a_cancelled_command_leaves_no_coil_on() -> None:
     on_bench(LATCHING, story)
 
 
+def test_after_a_pulse_that_was_not_whole_nobody_claims_to_know_the_state() -> None:
+    async def story(bench: Bench) -> None:
+        assert (await bench.set(True)).confirmed
+        command = asyncio.ensure_future(bench.set(False))
+        await asyncio.sleep(IN_THE_PULSE_S)
+        command.cancel()
+        await asyncio.gather(command, return_exceptions=True)
+        assert await bench.set(False) == OutputResult(False, None, "relay_state_unknown")
+
+    on_bench(BLIND_LATCHING, story)
+
+
 @pytest.mark.parametrize("relay", [MONOSTABLE, WITH_CONTACT, LATCHING])
 def test_the_driver_itself_opens_no_protected_customer_and_closes_one(relay: GpioRelay) -> None:
     async def story(bench: Bench) -> None:
@@ -334,6 +376,53 @@ def test_a_line_that_another_program_holds_is_named_and_had_once_it_is_free() ->
         await asyncio.sleep(REOPENED_S)
         assert bench.fault() is None
         assert (await bench.set(True)).confirmed
+        await bench.end()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(whole())
+
+
+def test_a_line_taken_in_the_last_moment_leaves_none_of_the_others_held() -> None:
+    """Between the look at the lines and the request for them another program may come."""
+
+    class Raced(OpenChip):
+        def request_lines(self, config: LineConfig, consumer: str | None = None) -> LinesHeld:
+            if CONTACT in config:
+                raise OSError(errno.EBUSY, "Device or resource busy")
+            return super().request_lines(config, consumer)
+
+    bench = Bench(WITH_CONTACT, closed=False)
+
+    async def whole() -> None:
+        driver = GpioRelays([bench.relay], Fixed(), bench.on_relay, opener=lambda _path: Raced(bench.chip))
+        running = asyncio.ensure_future(driver.run())
+        await asyncio.sleep(FIRST_LOOK_S)
+        assert driver.view()[0].fault == f"{CHIP} line 17: {gpio_relay.HELD}"
+        assert all(pin.holder is None for pin in bench.chip.lines)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(whole())
+
+
+def test_a_chip_is_open_only_while_its_lines_are_asked_for() -> None:
+    async def story(bench: Bench) -> None:
+        assert len(bench.gpio.opened) == 1
+        assert not any(bench.gpio.opened)
+
+    on_bench(LATCHING, story)
+
+
+def test_lines_that_cannot_be_had_are_asked_for_with_growing_pauses() -> None:
+    bench = Bench(WITH_CONTACT, closed=False)
+
+    async def whole() -> None:
+        bench.chip.hold(CONTACT, "gpioset")
+        bench.begin()
+        await asyncio.sleep(LOST_S)
+        assert 5 <= len(bench.gpio.opened) <= 10
+        assert not any(bench.gpio.opened)
         await bench.end()
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
