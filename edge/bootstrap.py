@@ -382,7 +382,7 @@ def _details(
     gpio: "GpioRelays | None" = None,
 ) -> Callable[[], SiteDetails]:
     """Makes the details whenever a page or the terminal asks."""
-    settings = [_line_settings(section) for section in prepared.config.lines]
+    settings = [line_settings(section) for section in prepared.config.lines]
     same_disk = _disk_of(anchor_path(prepared).parent) == _disk_of(prepared.data_dir)
 
     def look() -> SiteDetails:
@@ -518,7 +518,7 @@ def _make_lines(
     book, protected = prepared.book, _protected_relays(prepared.book)
     return {
         section.id: LineMaster(
-            _line_settings(section),
+            line_settings(section),
             [
                 MeterOnLine(entry.meter_id, entry.device_id, prepared.models[entry.model], entry.power_w_max)
                 for entry in book.meters
@@ -659,7 +659,8 @@ def direction_of(section: LineSection) -> Direction:
     return Direction(section.direction, section.rts_when_sending, before_ms, after_ms)
 
 
-def _line_settings(section: LineSection) -> LineSettings:
+def line_settings(section: LineSection) -> LineSettings:
+    """A line as configured."""
     return LineSettings(
         line_id=section.id,
         address=section.address,

@@ -56,7 +56,7 @@ def planned_book(path: Path, new: NewEntries) -> SiteBook:
         book = SiteBook(new.site, (), (), ())
     else:
         raise NotCommissioned("no_site_book", file=path)
-    return _checked(path, with_entries(book, new))
+    return checked_book(path, with_entries(book, new))
 
 
 def with_known_serial(path: Path, new: NewEntries) -> NewEntries:
@@ -72,7 +72,7 @@ def store_book(path: Path, book: SiteBook) -> None:
     write_site_book(path, book)
 
 
-def _checked(path: Path, book: SiteBook) -> SiteBook:
+def checked_book(path: Path, book: SiteBook) -> SiteBook:
     """Read back as the agent would read it, from a file beside it."""
     trial = path.with_name(path.name + ".trial")
     try:
