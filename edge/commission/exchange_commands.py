@@ -258,8 +258,8 @@ def _check_first(job: _Job, last: _Last, seen: Seen) -> None:
 
 async def _relay(job: _Job, driver: Driver, link: Link, row: RelayEntry | None, gone: bool) -> RelayWord | None:
     """A relay of this line as read back; `unknown` where that cannot be, None where there is none."""
-    if row is None:
-        return None
+    if row is None:  # a relay that is not on a line is the agent's to read
+        return None if job.place.meter.relay_id is None else "unknown"
     if gone or row.line_id != job.place.meter.line_id:
         return "unknown"
     model = job.prepared.models.get(row.model) or known_model(row.model, _models(job.prepared))
@@ -329,7 +329,7 @@ def _record(
         ),
         recorded_wh=account.recorded.register_wh,
         estimated_wh=_estimated_wh(job),
-        relay_id=None if job.relay is None else job.relay.relay_id,
+        relay_id=before.relay_id,
         control_state=account.control_state.name.lower(),
         installer=options.installer,
     )  # fmt: skip
