@@ -87,7 +87,7 @@ def write_file(path: Path, data: bytes) -> None:
 def _write_the_rest(data_dir: Path, note: Note) -> Outcome:
     """Each step may have been taken before. A supply does not wait for a record that has no place."""
     book_path = Path(note.site_book)
-    book = read_site_book(book_path)
+    book = read_site_book(book_path, None)
     changed = exchanged_book(book, note.signed.record.account, note.meter, note.relay)
     if changed is not book:
         write_site_book(book_path, changed)

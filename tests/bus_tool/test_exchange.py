@@ -325,6 +325,27 @@ def test_a_model_without_a_relay_cannot_stand_in_for_one_that_switched(
     assert place.nothing_has_changed()
 
 
+GPIO_RELAY = """
+[[gpio_relays]]
+id = "G07"
+chip = "/dev/gpiochip0"
+kind = "monostable"
+coil_line = 17
+closed_when = "coil_off"
+"""
+
+
+def test_a_gpio_relay_stays_at_its_place_and_its_state_is_left_to_the_agent(place: Place) -> None:
+    place.config.write_text(place.config.read_text("utf-8") + GPIO_RELAY, "utf-8")
+    book = read_site_book(place.book)
+    meter = msgspec.structs.replace(book.meters[0], relay_id="G07")
+    place.write_book(msgspec.structs.replace(book, meters=(meter,), relays=()))
+    place.mount()
+    assert place.exchange(*DEAD)[0] == 0
+    assert (place.record.relay_id, place.record.old.relay, place.record.new.relay) == ("G07", "unknown", "unknown")
+    assert read_site_book(place.book, None).meters[0].relay_id == "G07"
+
+
 # --- what is refused --------------------------------------------------------------------------
 
 
