@@ -155,7 +155,7 @@ def _add_meter_options(parser: argparse.ArgumentParser) -> None:
     add("--area", metavar="ID", help="the transformer area it belongs to")
     add("--supply", action="store_true", help="it feeds the area")
     add("--area-meters", type=_names, default=(), metavar="ID,...", help="with --supply: the area's customers (all)")
-    add("--ct-ratio", type=whole(1, 10_000), default=1, metavar="N", help="current transformers of a supply meter (1)")
+    add("--ct-ratio", type=whole(1, 10_000), default=1, metavar="N", help="ratio of its current transformers (1)")
     add("--relay", type=_relay, metavar="ID:N:MODEL:C", help="relay id, its address, model and channel")
     add("--relay-test", action="store_true", help="open and close the relay once")
     add("--yes", action="store_true", help="the supply may be cut for the relay test")
@@ -373,6 +373,7 @@ def _entries(options: argparse.Namespace, model: MeterModel, relay: RelayPlace |
     meter = MeterEntry(
         options.meter_id, options.line_id, options.device_id, model.id, options.position, options.serial,
         options.power_w_max, None if relay is None else relay.relay_id,
+        ct_ratio=1 if options.supply else options.ct_ratio,
     )  # fmt: skip
     return NewEntries(
         meter=meter,

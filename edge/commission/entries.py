@@ -26,7 +26,7 @@ Row = TypeVar("Row", MeterEntry, RelayEntry, AccountEntry)
 
 @dataclass(frozen=True, slots=True)
 class NewEntries:
-    """What a commissioned meter adds. `area_id` with `ct_ratio`: the meter feeds the area, or is in it."""
+    """What a commissioned meter adds. `ct_ratio` is that of an area which it feeds; any other meter has its own."""
 
     meter: MeterEntry
     relay: RelayEntry | None = None
@@ -40,8 +40,6 @@ class NewEntries:
 
 def with_entries(book: SiteBook, new: NewEntries) -> SiteBook:
     """The book with the rows. Raises NotCommissioned where a row of that id says something else."""
-    if new.ct_ratio != 1 and not new.feeds_area:
-        raise NotCommissioned("ct_ratio_without_area")
     relays = book.relays if new.relay is None else _added(book.relays, new.relay, "relay_id")
     accounts = book.accounts if new.account is None else _added(book.accounts, new.account, "account_id")
     areas = book.areas if new.area_id is None else _with_area(book.areas, new)

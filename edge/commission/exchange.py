@@ -94,19 +94,19 @@ def exchanged_book(book: SiteBook, account_id: str, meter: MeterEntry, relay: Re
 # --- registers ---------------------------------------------------------------------------------
 
 
-def wh_of(register: Decimal, unit: str) -> WattHours:
-    """A register in Wh, the floor of its exact value, as the line charges it."""
+def wh_of(register: Decimal, unit: str, ct_ratio: int = 1) -> WattHours:
+    """A register in Wh, the floor of its exact value, times the ratio, as the agent charges it."""
     if register < 0:
         raise NotCommissioned("negative", value=f"{register:f}")
     exact = Fraction(register) * WATT_HOURS_PER_UNIT[unit]
-    return WattHours(exact.numerator // exact.denominator)
+    return WattHours(exact.numerator // exact.denominator * ct_ratio)
 
 
-def last_of_display(typed_wh: WattHours, typed: Decimal, unit: str, recorded_wh: int) -> WattHours:
+def last_of_display(typed: Decimal, unit: str, ct_ratio: int, recorded_wh: int) -> WattHours:
     """The last register that a person read off a display, which cuts off what the journal may know already."""
     exponent = typed.as_tuple().exponent
     assert isinstance(exponent, int)
-    step_wh = wh_of(Decimal(1).scaleb(min(exponent, 0)), unit)
+    typed_wh, step_wh = (wh_of(one, unit, ct_ratio) for one in (typed, Decimal(1).scaleb(min(exponent, 0))))
     return WattHours(recorded_wh) if typed_wh < recorded_wh < typed_wh + step_wh else typed_wh
 
 

@@ -54,6 +54,7 @@ from edge.core.step import step
 from edge.core.units import ClockReading, UnixSeconds, WattHours
 from edge.meter_tool.options import known_model, print_line
 from edge.meters.model import MeterModel
+from edge.meters.point import WATT_HOURS_PER_UNIT
 from edge.ports import Clock
 from edge.store.event_log import JournalEventLog
 from edge.store.journal import JournalError, SqliteJournal
@@ -206,7 +207,7 @@ def _finished(job: _Job, signed: SignedExchange, recorded: bool) -> int:
 
 async def _last(job: _Job, account: Account) -> _Last:
     """The old meter's last register: read, or as a person typed it. Its relay is read in either case, if it can be."""
-    options, unit = job.options, _unit(job.old_model)
+    options, unit, ratio = job.options, _unit(job.old_model), job.place.meter.ct_ratio
     seen: Seen | None = None
     driver, link = _line(job)
     try:
@@ -218,12 +219,12 @@ async def _last(job: _Job, account: Account) -> _Last:
         await driver.close()
     at = job.clock.read().at
     if seen is not None:
-        return _Last(seen, seen.register, wh_of(seen.register, unit), "read", at, relay)
-    typed_wh = wh_of(options.last, unit)
+        return _Last(seen, seen.register, wh_of(seen.register, unit, ratio), "read", at, relay)
     recorded_wh = account.recorded.register_wh
-    last_wh = last_of_display(typed_wh, options.last, unit, recorded_wh)
+    last_wh = last_of_display(options.last, unit, ratio, recorded_wh)
     if last_wh < recorded_wh:
-        raise NotCommissioned("below_recorded", last=f"{options.last:f}", unit=unit, recorded=_of_wh(recorded_wh, unit))
+        shown = _of_wh(recorded_wh, unit, ratio)
+        raise NotCommissioned("below_recorded", last=f"{options.last:f}", unit=unit, recorded=shown)
     if options.last_at is not None:
         at = _typed_time(options.last_at, at)
     return _Last(None, options.last, last_wh, "estimated" if options.estimated else "typed", at, relay)
@@ -243,7 +244,7 @@ async def _first(job: _Job, last: _Last) -> _First:
         await driver.close()
     if job.relay is not None and relay == "unknown":
         raise NotCommissioned("relay_unread", relay=job.relay.relay_id)
-    return _First(seen, wh_of(seen.register, _unit(job.model)), job.clock.read().at, relay)
+    return _First(seen, wh_of(seen.register, _unit(job.model), job.meter.ct_ratio), job.clock.read().at, relay)
 
 
 def _check_first(job: _Job, last: _Last, seen: Seen) -> None:
@@ -319,6 +320,7 @@ def _record(
         gateway=job.prepared.config.gateway.id,
         line_id=before.line_id,
         position=before.position,
+        ct_ratio=before.ct_ratio,
         old=OldMeter(
             before.meter_id, before.model, serial_before, before.device_id, f"{last.register:f}",
             _unit(job.old_model), last.wh, last.source, _iso(last.at), last.relay,
@@ -378,9 +380,9 @@ def _unit(model: MeterModel) -> str:
     return model.points[model.money_point or ""].unit
 
 
-def _of_wh(wh: int, unit: str) -> str:
-    per_unit = {"Wh": 1, "kWh": 1_000, "MWh": 1_000_000}[unit]
-    return f"{Decimal(wh) / per_unit:f}"
+def _of_wh(wh: int, unit: str, ct_ratio: int) -> str:
+    """Energy as the meter shows it."""
+    return f"{(Decimal(wh) / (WATT_HOURS_PER_UNIT[unit] * ct_ratio)).normalize():f}"
 
 
 def _answer_s(options: argparse.Namespace) -> float | None:

@@ -59,7 +59,10 @@ class NewMeter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ExchangeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of it. Charged is from `recorded_wh` to `old.last_wh`, and `estimated_wh` for the time between the meters."""
+    """All of it. Charged is from `recorded_wh` to `old.last_wh`, and `estimated_wh` for the time between the meters.
+
+    Registers are as the meters show them; what is in Wh is with the ratio of the current transformers.
+    """
 
     account: str
     at: str
@@ -67,6 +70,7 @@ class ExchangeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway: str
     line_id: str
     position: str
+    ct_ratio: int
     old: OldMeter
     new: NewMeter
     recorded_wh: int
@@ -135,7 +139,7 @@ def exchange_page(signed: SignedExchange) -> str:
 def _rows(signed: SignedExchange) -> Iterator[tuple[str, str]]:
     """(field, its value as HTML)."""
     record, old, new = signed.record, signed.record.old, signed.record.new
-    for name in ("account", "at", "position", "installer", "wattgate", "gateway", "line_id"):
+    for name in ("account", "at", "position", "installer", "wattgate", "gateway", "line_id", "ct_ratio"):
         yield f"field.{name}", escape(f"{getattr(record, name)}") or "-"
     yield (
         "exchange.old",

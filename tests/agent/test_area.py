@@ -231,6 +231,17 @@ def test_an_area_of_the_site_book_reads_as_written_and_sells_through_all_account
     assert read.sale_meter_ids(book(meter_ids=("M2",)).areas[0]) == ("M2",)
 
 
+def test_a_meter_that_feeds_an_area_has_one_ratio_and_not_two(tmp_path: Path) -> None:
+    written = book(ct_ratio=60)
+    meters = tuple(msgspec.structs.replace(meter, ct_ratio=60) for meter in written.meters)
+    customers = msgspec.structs.replace(written, meters=(written.meters[0], *meters[1:]))
+    write_site_book(tmp_path / "site.json", customers)
+    assert read_site_book(tmp_path / "site.json") == customers
+    write_site_book(tmp_path / "site.json", msgspec.structs.replace(written, meters=meters))
+    with pytest.raises(SiteBookError, match="meter S1 feeds it and has a ct_ratio of its own: 60, and the area's 60"):
+        read_site_book(tmp_path / "site.json")
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"supply_meter_ids": ("S9",)}, "area T1: meter 'S9' is not in table meters"),
     ({"meter_ids": ("M1", "S1")}, "area T1: meter 'S1' already counts in area T1"),

@@ -250,9 +250,13 @@ def test_a_display_that_cuts_off_what_was_charged_already_ends_the_meter_there(p
     assert sum(place.state.accounts["A07"].cycle_energy_wh) == 0
 
 
-def test_the_agent_goes_on_at_the_new_meters_first_register(place: Place) -> None:
+@pytest.mark.parametrize(("ct_ratio", "last"), [(1, "1236"), (3, "412")])
+def test_the_agent_goes_on_at_the_new_meters_first_register(place: Place, ct_ratio: int, last: str) -> None:
+    book = read_site_book(place.book)
+    meter = msgspec.structs.replace(book.meters[0], ct_ratio=ct_ratio)
+    place.write_book(msgspec.structs.replace(book, meters=(meter,)))
     place.mount()
-    assert place.exchange(*DEAD)[0] == 0
+    assert place.exchange("--last", last)[0] == 0
     before = place.state.accounts["A07"]
     stop, told = asyncio.Event(), list[Any]()
 
@@ -267,7 +271,7 @@ def test_the_agent_goes_on_at_the_new_meters_first_register(place: Place) -> Non
 
     asyncio.run(live())
     account = place.state.accounts["A07"]
-    assert (account.recorded.register_wh, account.hold, account.meter_id) == (NEW_WH, None, "M07B")
+    assert (account.recorded.register_wh, account.hold, account.meter_id) == (NEW_WH * ct_ratio, None, "M07B")
     assert account.cycle_energy_wh == before.cycle_energy_wh
 
 
@@ -279,6 +283,21 @@ def test_json_is_the_signed_record_and_nothing_else(place: Place) -> None:
     assert place.said("commission", "verify", str(place.out))[0] == 0
     place.out.write_text(place.out.read_text("utf-8").replace("Li Wei", "Li Wai"), "utf-8")
     assert place.said("commission", "verify", str(place.out))[0] == 1
+
+
+def test_behind_current_transformers_both_registers_count_with_the_ratio(place: Place) -> None:
+    book = read_site_book(place.book)
+    meter = msgspec.structs.replace(book.meters[0], ct_ratio=3, power_w_max=60_000)
+    place.write_book(msgspec.structs.replace(book, meters=(meter,)))
+    place.mount()
+    assert place.exchange("--last", "409")[0] == 2  # 1,227,000 Wh: less than was charged
+    assert place.nothing_has_changed()
+    assert place.exchange("--last", "415")[0] == 0
+    account = place.state.accounts["A07"]
+    assert sum(account.cycle_energy_wh) == 415_000 * 3 - OPENED_WH
+    assert account.recorded.register_wh == NEW_WH * 3
+    assert (place.record.ct_ratio, place.record.new.first_wh) == (3, NEW_WH * 3)
+    assert read_site_book(place.book).meters[0].ct_ratio == 3
 
 
 # --- the relay --------------------------------------------------------------------------------
