@@ -178,6 +178,9 @@ def _add_exchange_options(parser: argparse.ArgumentParser) -> None:
     add("--device-id", type=whole(1, 247), metavar="N", help="the new meter's address (that of the old one)")
     add("--serial", default="", metavar="TEXT", help="its serial number, where it cannot be read")
     add("--display", type=_decimal, metavar="KWH", help="what its display shows, in the unit of its register")
+    add(
+        "--ct-ratio", type=whole(1, 10_000), metavar="N", help="ratio of its current transformers (that of the old one)"
+    )
     add("--last", type=_decimal, metavar="KWH", help="the old meter's last register, where it cannot be read any more")
     add("--last-at", type=_moment, metavar="TIME", help="when that was, as 2026-03-02T08:00+08:00 (now)")
     add("--estimated", action="store_true", help="--last is an estimate")

@@ -51,12 +51,18 @@ def place_of(book: SiteBook, account_id: str) -> Place:
     return Place(account, meter, relay)
 
 
-def new_meter(place: Place, meter_id: str, device_id: int, model: MeterModel, serial: str) -> MeterEntry:
+def new_meter(place: Place, meter_id: str, device_id: int, model: MeterModel, serial: str, ct_ratio: int) -> MeterEntry:
     """The row of the new meter. Its token decoder is its own: nothing of the old one's is carried over."""
     if meter_id == place.meter.meter_id:
         raise NotCommissioned("same_meter_id", id=meter_id)
     return msgspec.structs.replace(
-        place.meter, meter_id=meter_id, device_id=device_id, model=model.id, serial=serial, decoder=None
+        place.meter,
+        meter_id=meter_id,
+        device_id=device_id,
+        model=model.id,
+        serial=serial,
+        decoder=None,
+        ct_ratio=ct_ratio,
     )
 
 
@@ -111,7 +117,12 @@ def last_of_display(typed: Decimal, unit: str, ct_ratio: int, recorded_wh: int) 
 
 
 def check_other_meter(old: Seen | None, place: Place, new: Seen, meter: MeterEntry, unit: str) -> None:
-    """Raises NotCommissioned where what answers is the old meter still, or may well be."""
+    """Raises NotCommissioned where what answers is the old meter still, or may well be.
+
+    With other current transformers it may be: then they are what was changed.
+    """
+    if meter.ct_ratio != place.meter.ct_ratio:
+        return
     serial_before = place.meter.serial if old is None else old.identity.get("serial", place.meter.serial)
     serial = new.identity.get("serial", meter.serial)
     if serial and serial_before:

@@ -320,14 +320,13 @@ def _record(
         gateway=job.prepared.config.gateway.id,
         line_id=before.line_id,
         position=before.position,
-        ct_ratio=before.ct_ratio,
         old=OldMeter(
-            before.meter_id, before.model, serial_before, before.device_id, f"{last.register:f}",
+            before.meter_id, before.model, serial_before, before.device_id, before.ct_ratio, f"{last.register:f}",
             _unit(job.old_model), last.wh, last.source, _iso(last.at), last.relay,
         ),
         new=NewMeter(
             job.meter.meter_id, job.meter.model, seen.identity.get("serial", job.meter.serial), dict(seen.identity),
-            job.meter.device_id, witness, first.wh, _iso(first.at), first.relay,
+            job.meter.device_id, job.meter.ct_ratio, witness, first.wh, _iso(first.at), first.relay,
         ),
         recorded_wh=account.recorded.register_wh,
         estimated_wh=_estimated_wh(job),
@@ -350,7 +349,8 @@ def _job(options: argparse.Namespace, prepared: Prepared, clock: Clock, language
     if model.money_point is None:
         raise NotCommissioned("model_unusable", model=model.id)
     device_id = options.device_id or place.meter.device_id
-    meter = new_meter(place, options.meter_id, device_id, model, options.serial)
+    ct_ratio = options.ct_ratio or place.meter.ct_ratio
+    meter = new_meter(place, options.meter_id, device_id, model, options.serial, ct_ratio)
     relay = new_relay(place, meter, model)
     book_path = prepared.config.path(prepared.config.gateway.site_book)
     checked_book(book_path, exchanged_book(prepared.book, options.account, meter, relay))

@@ -36,6 +36,7 @@ class OldMeter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     serial: str
     device_id: int
+    ct_ratio: int
     register: str
     unit: str
     last_wh: int
@@ -52,6 +53,7 @@ class NewMeter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     serial: str
     identity: dict[str, str]
     device_id: int
+    ct_ratio: int
     witness: WitnessReading
     first_wh: int
     at: str
@@ -70,7 +72,6 @@ class ExchangeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway: str
     line_id: str
     position: str
-    ct_ratio: int
     old: OldMeter
     new: NewMeter
     recorded_wh: int
@@ -139,12 +140,13 @@ def exchange_page(signed: SignedExchange) -> str:
 def _rows(signed: SignedExchange) -> Iterator[tuple[str, str]]:
     """(field, its value as HTML)."""
     record, old, new = signed.record, signed.record.old, signed.record.new
-    for name in ("account", "at", "position", "installer", "wattgate", "gateway", "line_id", "ct_ratio"):
+    for name in ("account", "at", "position", "installer", "wattgate", "gateway", "line_id"):
         yield f"field.{name}", escape(f"{getattr(record, name)}") or "-"
     yield (
         "exchange.old",
         escape(f"{old.meter_id}, {old.model}, {old.serial or '-'}, {both('field.device_id')} {old.device_id}"),
     )
+    yield "field.ct_ratio", f"{old.ct_ratio}" if old.ct_ratio == new.ct_ratio else f"{old.ct_ratio} → {new.ct_ratio}"
     yield "exchange.last", escape(f"{old.register} {old.unit} ({both(f'exchange.source.{old.source}')}), {old.at}")
     yield "exchange.charged", f"{old.last_wh - record.recorded_wh} Wh"
     yield "exchange.estimated", escape(f"{record.estimated_wh} Wh" if record.estimated_wh else both("exchange.nothing"))

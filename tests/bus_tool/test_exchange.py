@@ -296,8 +296,21 @@ def test_behind_current_transformers_both_registers_count_with_the_ratio(place: 
     account = place.state.accounts["A07"]
     assert sum(account.cycle_energy_wh) == 415_000 * 3 - OPENED_WH
     assert account.recorded.register_wh == NEW_WH * 3
-    assert (place.record.ct_ratio, place.record.new.first_wh) == (3, NEW_WH * 3)
+    assert (place.record.old.ct_ratio, place.record.new.ct_ratio, place.record.new.first_wh) == (3, 3, NEW_WH * 3)
     assert read_site_book(place.book).meters[0].ct_ratio == 3
+
+
+def test_other_current_transformers_at_the_same_meter_are_an_exchange_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Technician(lambda: None))
+    assert place.exchange("--ct-ratio", "4", "--page", str(place.page))[0] == 0
+    account = place.state.accounts["A07"]
+    assert sum(account.cycle_energy_wh) == OLD_WH - OPENED_WH
+    assert account.recorded.register_wh == OLD_WH * 4
+    assert (place.record.old.ct_ratio, place.record.new.ct_ratio) == (1, 4)
+    assert "1 → 4" in place.page.read_text("utf-8")
+    assert read_site_book(place.book).meters[0].ct_ratio == 4
 
 
 # --- the relay --------------------------------------------------------------------------------
