@@ -9,6 +9,8 @@ was changed then.
 import argparse
 import asyncio
 import json
+import os
+import pwd
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,8 +140,12 @@ def finish_exchange(config: Config, language: str) -> Outcome:
 
 
 async def _run(job: _Job, version: str) -> int:
-    if not (job.prepared.data_dir / JOURNAL_FILE).exists():
+    path = job.prepared.data_dir / JOURNAL_FILE
+    if not path.exists():
         raise NotCommissioned("no_journal", folder=job.prepared.data_dir)
+    owner = path.stat().st_uid
+    if os.geteuid() != owner:  # files that were made by another user are files that the agent cannot write
+        raise NotCommissioned("other_user", file=path, user=_user_name(owner))
     try:
         journal = open_journal(job.prepared)
     except JournalError as error:
@@ -391,6 +397,13 @@ def _answer_s(options: argparse.Namespace) -> float | None:
 
 def _said(job: _Job, word: RelayWord | None) -> str:
     return "-" if word is None else say(job.language, f"state.{word}")
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"#{number}"  # as sudo takes it
 
 
 def _iso(at: int) -> str:

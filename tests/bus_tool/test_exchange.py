@@ -460,6 +460,16 @@ def test_while_the_agent_runs_nothing_is_touched(place: Place) -> None:
     assert place.nothing_has_changed()
 
 
+def test_another_user_than_the_agents_leaves_no_files_that_it_could_not_write(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.mount()
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    status, _, complaint = place.exchange(*DEAD)
+    assert (status, "journal.db belongs to" in complaint) == (2, True)
+    assert place.nothing_has_changed()
+
+
 def test_an_exchange_that_was_done_is_not_done_again(place: Place) -> None:
     place.mount()
     assert place.exchange(*DEAD)[0] == 0
