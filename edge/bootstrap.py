@@ -264,7 +264,7 @@ async def _account(
     clock = WitnessedClock(machine_clock, config.cloud is not None and prepared.ring is not None, recorded)
     event_log = JournalEventLog(journal)
     checkpoints = DailyCheckpoints(journal, restored, lambda written: _sign(prepared, written, gateway, clock))
-    metering = Metering(_meter_facts(prepared))
+    metering = Metering(_meter_facts(prepared), _ct_ratios(prepared.book))
     site = _site_facts(prepared)
     pricing = _pricing(site)
 
@@ -320,7 +320,7 @@ async def _stand_by(
     on_ready: Callable[[str | None], None] | None,
 ) -> State:
     """RECOVERY, until a permit has opened a new epoch or `stop` is set. The state with what was noted meanwhile."""
-    metering = Metering(_meter_facts(prepared))
+    metering = Metering(_meter_facts(prepared), _ct_ratios(prepared.book))
     site = _site_facts(prepared)
     lines = _make_lines(prepared, clock, metering, lambda _relay: None)
     links: list[CloudLink] = []
@@ -382,7 +382,7 @@ def _details(
     gpio: "GpioRelays | None" = None,
 ) -> Callable[[], SiteDetails]:
     """Makes the details whenever a page or the terminal asks."""
-    settings = [_line_settings(section) for section in prepared.config.lines]
+    settings = [line_settings(section) for section in prepared.config.lines]
     same_disk = _disk_of(anchor_path(prepared).parent) == _disk_of(prepared.data_dir)
 
     def look() -> SiteDetails:
@@ -518,9 +518,9 @@ def _make_lines(
     book, protected = prepared.book, _protected_relays(prepared.book)
     return {
         section.id: LineMaster(
-            _line_settings(section),
+            line_settings(section),
             [
-                MeterOnLine(entry.meter_id, entry.device_id, prepared.models[entry.model], entry.power_w_max)
+                MeterOnLine(entry.meter_id, entry.device_id, prepared.models[entry.model], entry.meter_power_w_max)
                 for entry in book.meters
                 if entry.line_id == section.id
             ],
@@ -597,6 +597,10 @@ def _area_watch(book: SiteBook) -> AreaWatch:
     return AreaWatch(areas, _accounts_by_meter(book))
 
 
+def _ct_ratios(book: SiteBook) -> dict[str, int]:
+    return {entry.meter_id: entry.ct_ratio for entry in book.meters if entry.ct_ratio != 1}
+
+
 def _accounts_by_meter(book: SiteBook) -> dict[str, str]:
     return {meter_id: entry.account_id for entry in book.accounts for meter_id in entry.meter_ids}
 
@@ -659,7 +663,8 @@ def direction_of(section: LineSection) -> Direction:
     return Direction(section.direction, section.rts_when_sending, before_ms, after_ms)
 
 
-def _line_settings(section: LineSection) -> LineSettings:
+def line_settings(section: LineSection) -> LineSettings:
+    """A line as configured."""
     return LineSettings(
         line_id=section.id,
         address=section.address,
@@ -1061,7 +1066,7 @@ def _meter_facts(prepared: Prepared) -> dict[str, MeterFacts]:
             account_id=entry.account_id,
             meter_id=meter_id,
             power_w_max=meters[meter_id].power_w_max,
-            step_wh=REGISTER_STEP_WH_MAX,
+            step_wh=WattHours(REGISTER_STEP_WH_MAX * meters[meter_id].ct_ratio),
             modulus_wh=None,
         )
         for entry in prepared.book.accounts

@@ -212,9 +212,11 @@ def _run(options: argparse.Namespace) -> int:
 
     try:
         config = read_config(options.config)
+        if not options.check:
+            _finish_exchange(config)
         prepared = prepare(config)
         clock = gateway_clock(config)
-    except (ConfigError, StaleKernel) as error:
+    except (ConfigError, StaleKernel, JournalError) as error:
         print(f"wattgate: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     for warning in warnings_of(config):
@@ -237,6 +239,26 @@ def _run(options: argparse.Namespace) -> int:
             _stopped(cause)
         return EXIT_STOPPED
     return 0
+
+
+def _finish_exchange(config: "Config") -> None:
+    """A meter exchange that was interrupted is brought to its end before anything is read. Raises ConfigError."""
+    from edge.store.schema import EXCHANGE_FILE
+
+    if not (config.path(config.gateway.data_dir) / EXCHANGE_FILE).exists():
+        return
+    from edge.commission.exchange_commands import finish_exchange
+    from edge.commission.page import say
+    from edge.config import ConfigError
+    from edge.meter_tool.show import language_of
+
+    language = language_of(os.environ)
+    try:
+        outcome = finish_exchange(config, language)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{config.gateway.data_dir}/{EXCHANGE_FILE}: {error}") from error
+    if outcome != "nothing":
+        print(f"wattgate: {say(language, f'exchange.at_start.{outcome}')}", file=sys.stderr)
 
 
 def _stopped(cause: BaseException) -> int:

@@ -10,6 +10,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from edge.agent.metering import POWER_POINT, Metering
@@ -29,6 +30,9 @@ FREEZE_GAP_S_MAX = 3600  # between the samples around midnight: across more the 
 FREEZE_WAIT_S = 900  # after midnight: a meter that has not answered by then is missing from the day
 _SAMPLE_GAP_S_MAX = 300  # a voltage counts for its time until the next sample, but never for longer
 _PHASES = ("l1", "l2", "l3")
+# DL/T 645-2007, annex A: status word 7 of table A.5; date YYMMDDWW and time hhmmss of table A.4.
+_STATUS_BITS = {"phase_sequence_reversed": ("status_word_7", 0)}
+_CLOCK_POINTS = ("meter_date", "meter_time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +151,13 @@ class AreaWatch:
             meter.quality = meter.quality.after(voltages, min(seconds, _SAMPLE_GAP_S_MAX), meter.thresholds)
         meter.last = sample
         power_w = sample.values.get(POWER_POINT)
+        clock_trusted, clock_offset_s = _meter_clock(sample, zone)
         return replace(
             facts,
+            phase_sequence_reversed=_flag(sample, "phase_sequence_reversed"),
+            cover_open=_flag(sample, "cover_open"),
+            clock_trusted=clock_trusted,
+            clock_offset_s=clock_offset_s,
             voltages_mv=voltages,
             currents_ma=_by_phase(sample, "current", 1000 * meter.ratio),
             powers_w=_by_phase(sample, "power", meter.ratio),
@@ -252,6 +261,37 @@ def _demand(meter: _MeterWatch, sample: MeterSample) -> int | None:
     if not length_s <= now_s - first[0] <= 2 * length_s:
         return None
     return mean_power(first, meter.window[-1]) * meter.ratio
+
+
+def _flag(sample: MeterSample, name: str) -> bool | None:
+    """What a meter says of itself: a point of that name, or its bit of a status word. None: it does not say."""
+    value = sample.values.get(name)
+    if value is not None:
+        return value != 0
+    word_name, bit = _STATUS_BITS.get(name, ("", 0))
+    word = sample.values.get(word_name)
+    return None if word is None else bool(int(word) >> bit & 1)
+
+
+def _meter_clock(sample: MeterSample, zone: ZoneOffsets) -> tuple[bool | None, int | None]:
+    """(False where a meter's own clock shows no date at all, how far it is ahead of the gateway's); both show local
+    time. None: one of them says nothing."""
+    date_digits, time_digits = (sample.values.get(name) for name in _CLOCK_POINTS)
+    if date_digits is None or time_digits is None or not sample.clock.quality.trusted:
+        return None, None
+    (year, month, day, _), (hour, minute, second) = _pairs(date_digits, 4), _pairs(time_digits, 3)
+    try:
+        shown = datetime(2000 + year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        return False, None
+    at = sample.clock.at
+    return None, int(shown.timestamp()) - (at + zone.offset_at(at))
+
+
+def _pairs(digits: Decimal, count: int) -> tuple[int, ...]:
+    """A number of two-digit fields, the first one first."""
+    number = int(digits)
+    return tuple(number // 100**place % 100 for place in reversed(range(count)))
 
 
 def _by_phase(sample: MeterSample, quantity: str, factor: int) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+from edge.agent.primary import primary_sample
 from edge.bus.records import MeterSample
 from edge.core.account import Register
 from edge.core.commands import Sample
@@ -43,9 +44,9 @@ _sample, _made_register, _newest = quickly(Sample), quickly(Register), quickly(_
 class Metering:
     """Takes samples from the lines, gives them to the accounting."""
 
-    def __init__(self, meters: Mapping[str, MeterFacts]) -> None:
-        """`meters` by meter id."""
-        self._meters = meters
+    def __init__(self, meters: Mapping[str, MeterFacts], ct_ratios: Mapping[str, int] = {}) -> None:
+        """Both by meter id. `ct_ratios` of the meters behind current transformers; their facts count with them."""
+        self._meters, self._ct_ratios = meters, ct_ratios
         by_account: dict[str, list[str]] = {}
         for meter_id, facts in meters.items():
             by_account.setdefault(facts.account_id, []).append(meter_id)
@@ -56,6 +57,8 @@ class Metering:
 
     def on_sample(self, sample: MeterSample) -> None:
         """Keeps a sample as the newest of its meter; the one it replaces becomes the one before."""
+        if sample.meter_id in self._ct_ratios:
+            sample = primary_sample(sample, self._ct_ratios[sample.meter_id])
         last = self._newest.get(sample.meter_id)
         before = None if last is None else _register(last.sample)
         self._newest[sample.meter_id] = _newest(sample, before)

@@ -67,13 +67,12 @@ class LineSettings:
 
 @dataclass(frozen=True, slots=True)
 class MeterOnLine:
-    """A meter and where it answers. `ratio` (CT x VT) is for the accounting: the raw register is reported."""
+    """A meter and where it answers. What it shows is reported; transformers before it are the accounting's."""
 
     meter_id: str
     device_id: int
     model: MeterModel
-    power_w_max: int  # what the breaker lets through, on the register's side of the ratio
-    ratio: int = 1
+    power_w_max: int  # what the breaker lets through, on the meter's side of its current transformers
     points: tuple[str, ...] | None = None  # values to read besides the money register; None: all of the model
 
 

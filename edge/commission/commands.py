@@ -1,5 +1,7 @@
 """`wattgate commission`: one meter put into service, with a witness reading, a relay test and a signature.
 
+`exchange` changes a meter of a running site: edge/commission/exchange_commands.py.
+
 Exit status: 0 done, or a record that verifies; 1 the relay test failed, or a signature that does not fit; 2 bad
 arguments, a line that cannot be opened or is held by the agent, a meter that is not the one that was meant: nothing
 was recorded then.
@@ -25,6 +27,7 @@ from edge.bus.records import LineSettings
 from edge.bus.scan_records import Link
 from edge.bus_tool.driver import Driver, LineLost
 from edge.commission.entries import NewEntries, planned_book, store_book, with_known_serial
+from edge.commission.exchange_record import SignedExchange, exchange_holds, read_any
 from edge.commission.page import LANGUAGES, record_page, say, steps_text
 from edge.commission.record import (
     LineFacts,
@@ -37,7 +40,6 @@ from edge.commission.record import (
     load_key,
     load_public_key,
     make_key,
-    read_record,
     record_json,
     sign,
     signature_holds,
@@ -74,6 +76,13 @@ METER_EXAMPLE = """example:
       --display 1234.5 --site-book site.json --installer "Li Wei" --key installer.pem --out M07.json
   wattgate commission meter ... --meter-id S1 --area AREA1 --supply --ct-ratio 40
 """
+EXCHANGE_EXAMPLE = """example:
+  wattgate commission exchange A07 --config /etc/wattgate/gateway.toml --meter-id M07B --display 0.0 \\
+      --installer "Li Wei" --key installer.pem --out M07B.json --page M07B.html
+  wattgate commission exchange A07 ... --last 1236.0 --last-at 2026-03-02T08:00+08:00     the old meter is dead
+  wattgate commission exchange A07 ... --last 1300 --estimated --gap 12.5                 and nobody could read it
+Stop the agent before (sudo systemctl stop wattgate) and start it again after; supply stays as it is meanwhile.
+"""
 VERIFY_EXAMPLE = """example:
   wattgate commission verify M07.json
   wattgate commission verify M07.json --public-key 3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29
@@ -105,6 +114,11 @@ def add_commission_commands(commands: "argparse._SubParsersAction[argparse.Argum
     meter = below.add_parser("meter", help="record one meter", epilog=METER_EXAMPLE, formatter_class=raw)
     _add_meter_options(meter)
     meter.set_defaults(run=_guarded(_meter), version=version)
+    exchange = below.add_parser(
+        "exchange", help="change an account's meter for another", epilog=EXCHANGE_EXAMPLE, formatter_class=raw
+    )
+    _add_exchange_options(exchange)
+    exchange.set_defaults(run=_guarded(_exchange), version=version)
     verify = below.add_parser("verify", help="check a record's signature", epilog=VERIFY_EXAMPLE, formatter_class=raw)
     verify.add_argument("file", type=Path, metavar="FILE", help="a commissioning record")
     verify.add_argument("--public-key", metavar="KEY", help="whose it must be: 64 hexadecimal digits, or a PEM file")
@@ -141,7 +155,7 @@ def _add_meter_options(parser: argparse.ArgumentParser) -> None:
     add("--area", metavar="ID", help="the transformer area it belongs to")
     add("--supply", action="store_true", help="it feeds the area")
     add("--area-meters", type=_names, default=(), metavar="ID,...", help="with --supply: the area's customers (all)")
-    add("--ct-ratio", type=whole(1, 10_000), default=1, metavar="N", help="current transformers of a supply meter (1)")
+    add("--ct-ratio", type=whole(1, 10_000), default=1, metavar="N", help="ratio of its current transformers (1)")
     add("--relay", type=_relay, metavar="ID:N:MODEL:C", help="relay id, its address, model and channel")
     add("--relay-test", action="store_true", help="open and close the relay once")
     add("--yes", action="store_true", help="the supply may be cut for the relay test")
@@ -149,6 +163,30 @@ def _add_meter_options(parser: argparse.ArgumentParser) -> None:
     add("--time-zone", metavar="ZONE", help="for a new site book, such as Asia/Shanghai")
     add("--currency", metavar="CODE", help="for a new site book, such as CNY")
     add("--installer", required=True, metavar="NAME", help="who signs")
+    add("--key", required=True, type=Path, metavar="FILE", help="the installer's private key (Ed25519, PEM)")
+    add("--out", required=True, type=Path, metavar="FILE", help="the record, a new file")
+    add("--page", type=Path, metavar="FILE", help="the same as a page to print, a new file")
+    _add_common_options(parser)
+
+
+def _add_exchange_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("account", metavar="ACCOUNT", help="the account whose meter is changed")
+    add("--config", required=True, type=Path, metavar="FILE", help="the gateway's TOML file")
+    add("--meter-id", required=True, metavar="ID", help="the new meter's id in the site book")
+    add("--model", metavar="ID", help="the new meter's model (that of the old one)")
+    add("--device-id", type=whole(1, 247), metavar="N", help="the new meter's address (that of the old one)")
+    add("--serial", default="", metavar="TEXT", help="its serial number, where it cannot be read")
+    add("--display", type=_decimal, metavar="KWH", help="what its display shows, in the unit of its register")
+    add(
+        "--ct-ratio", type=whole(1, 10_000), metavar="N", help="ratio of its current transformers (that of the old one)"
+    )
+    add("--last", type=_decimal, metavar="KWH", help="the old meter's last register, where it cannot be read any more")
+    add("--last-at", type=_moment, metavar="TIME", help="when that was, as 2026-03-02T08:00+08:00 (now)")
+    add("--estimated", action="store_true", help="--last is an estimate")
+    add("--gap", type=_decimal, metavar="KWH", help="an estimate of what was used between the two meters (nothing)")
+    add("--timeout-ms", type=whole(10, 10_000), metavar="N", help="wait for an answer so long (500)")
+    add("--installer", required=True, type=_name, metavar="NAME", help="who signs")
     add("--key", required=True, type=Path, metavar="FILE", help="the installer's private key (Ed25519, PEM)")
     add("--out", required=True, type=Path, metavar="FILE", help="the record, a new file")
     add("--page", type=Path, metavar="FILE", help="the same as a page to print, a new file")
@@ -192,16 +230,30 @@ def _finished(options: argparse.Namespace, signed: SignedRecord, book: SiteBook)
     return 0 if good else EXIT_NOT_GOOD
 
 
+def _exchange(options: argparse.Namespace) -> int:
+    # The whole gateway is known there; the other commands need not load it.
+    from edge.commission.exchange_commands import Unusable, run_exchange
+
+    try:
+        return run_exchange(options, _language(options), options.version)
+    except Unusable as error:
+        raise CommandError(str(error)) from error
+
+
 def _verify(options: argparse.Namespace) -> int:
     pinned = None if options.public_key is None else load_public_key(options.public_key)
-    signed = read_record(options.file)
+    signed = read_any(options.file)
     key = signed.signature.public_key
-    status = "good" if signature_holds(signed) else "bad"
+    if isinstance(signed, SignedExchange):
+        holds, meter_id = exchange_holds(signed), signed.record.new.meter_id
+    else:
+        holds, meter_id = signature_holds(signed), signed.record.meter_id
+    status = "good" if holds else "bad"
     if status == "good" and pinned is not None and pinned != key:
         status = "other_key"
     if options.json:
         document = {"file": str(options.file), "status": status, "pinned": pinned is not None, "public_key": key,
-                    "meter_id": signed.record.meter_id, "installer": signed.record.installer}  # fmt: skip
+                    "meter_id": meter_id, "installer": signed.record.installer}  # fmt: skip
         print_line(json.dumps(document, ensure_ascii=False))
     else:
         words = {"file": options.file, "installer": signed.record.installer, "fingerprint": fingerprint(key)}
@@ -227,8 +279,8 @@ def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse
         except NotCommissioned as refusal:
             _tell(f"wattgate: {say(_language(options), f'refused.{refusal.code}', **refusal.values)}")
         except LineLost as problem:
-            reason = in_language(str(problem), _language(options))
-            _tell(f"wattgate: {say(_language(options), 'lost', line=options.line, reason=reason)}")
+            line, reason = getattr(options, "line", "--config"), in_language(str(problem), _language(options))
+            _tell(f"wattgate: {say(_language(options), 'lost', line=line, reason=reason)}")
         except OSError as problem:
             _tell(f"wattgate: {in_language(problem.strerror or str(problem), _language(options))}")
         except (CommandError, RecordError, ModelError, SiteBookError) as error:
@@ -324,6 +376,7 @@ def _entries(options: argparse.Namespace, model: MeterModel, relay: RelayPlace |
     meter = MeterEntry(
         options.meter_id, options.line_id, options.device_id, model.id, options.position, options.serial,
         options.power_w_max, None if relay is None else relay.relay_id,
+        ct_ratio=1 if options.supply else options.ct_ratio,
     )  # fmt: skip
     return NewEntries(
         meter=meter,
@@ -389,6 +442,22 @@ def _decimal(text: str) -> Decimal:
     if not text.isascii() or not text.replace(".", "", 1).isdigit() or len(text) > 16:
         raise argparse.ArgumentTypeError(f"{text!r} is not a reading such as 1234.5")
     return Decimal(text)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or moment.year < 2000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time with its zone such as 2026-03-02T08:00+08:00")
+    return moment
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a name is needed")
+    return text
 
 
 def _write_new(path: Path, data: bytes) -> None:

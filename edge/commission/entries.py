@@ -26,7 +26,7 @@ Row = TypeVar("Row", MeterEntry, RelayEntry, AccountEntry)
 
 @dataclass(frozen=True, slots=True)
 class NewEntries:
-    """What a commissioned meter adds. `area_id` with `ct_ratio`: the meter feeds the area, or is in it."""
+    """What a commissioned meter adds. `ct_ratio` is that of an area which it feeds; any other meter has its own."""
 
     meter: MeterEntry
     relay: RelayEntry | None = None
@@ -40,8 +40,6 @@ class NewEntries:
 
 def with_entries(book: SiteBook, new: NewEntries) -> SiteBook:
     """The book with the rows. Raises NotCommissioned where a row of that id says something else."""
-    if new.ct_ratio != 1 and not new.feeds_area:
-        raise NotCommissioned("ct_ratio_without_area")
     relays = book.relays if new.relay is None else _added(book.relays, new.relay, "relay_id")
     accounts = book.accounts if new.account is None else _added(book.accounts, new.account, "account_id")
     areas = book.areas if new.area_id is None else _with_area(book.areas, new)
@@ -56,7 +54,7 @@ def planned_book(path: Path, new: NewEntries) -> SiteBook:
         book = SiteBook(new.site, (), (), ())
     else:
         raise NotCommissioned("no_site_book", file=path)
-    return _checked(path, with_entries(book, new))
+    return checked_book(path, with_entries(book, new))
 
 
 def with_known_serial(path: Path, new: NewEntries) -> NewEntries:
@@ -72,7 +70,7 @@ def store_book(path: Path, book: SiteBook) -> None:
     write_site_book(path, book)
 
 
-def _checked(path: Path, book: SiteBook) -> SiteBook:
+def checked_book(path: Path, book: SiteBook) -> SiteBook:
     """Read back as the agent would read it, from a file beside it."""
     trial = path.with_name(path.name + ".trial")
     try:

@@ -4,12 +4,12 @@ One HTML file without scripts and without anything from elsewhere. Every value i
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from html import escape
 from importlib.resources import files
 
-from edge.commission.record import RelayTest, SignedRecord, fingerprint
+from edge.commission.record import RelayTest, Signature, SignedRecord, fingerprint
 
 LANGUAGES = ("en", "zh")
 _STYLE = """@page{size:A4;margin:18mm}body{font:11pt/1.45 sans-serif;color:#111;max-width:170mm;margin:10mm auto}
@@ -25,15 +25,25 @@ def say(language: str, key: str, **values: object) -> str:
 
 def record_page(signed: SignedRecord) -> str:
     """The whole page."""
-    rows = "".join(
-        f"<tr><th>{escape(_both(f'field.{name}'))}</th><td>{text}</td></tr>\n" for name, text in _rows(signed)
-    )
-    hand = f'<tr><th>{escape(_both("field.hand"))}</th><td class="hand"></td></tr>\n'
-    title = escape(_both("title"))
+    return page_of("title", signed.record.meter_id, _rows(signed))
+
+
+def page_of(title_key: str, subject: str, rows: Iterable[tuple[str, str]]) -> str:
+    """A page of (key of the field's name, its value as HTML), with room for a signature by hand."""
+    cells = "".join(f"<tr><th>{escape(both(key))}</th><td>{text}</td></tr>\n" for key, text in rows)
+    hand = f'<tr><th>{escape(both("field.hand"))}</th><td class="hand"></td></tr>\n'
+    title = escape(both(title_key))
     return (
-        f'<!DOCTYPE html>\n<html lang="zh"><head><meta charset="utf-8"><title>{title} {escape(signed.record.meter_id)}'
-        f"</title><style>{_STYLE}</style></head>\n<body><h1>{title}</h1>\n<table>\n{rows}{hand}</table></body></html>\n"
+        f'<!DOCTYPE html>\n<html lang="zh"><head><meta charset="utf-8"><title>{title} {escape(subject)}</title>'
+        f"<style>{_STYLE}</style></head>\n<body><h1>{title}</h1>\n<table>\n{cells}{hand}</table></body></html>\n"
     )
+
+
+def signature_rows(signature: Signature) -> Iterator[tuple[str, str]]:
+    """Whose key, and what it signed."""
+    yield "field.key", f"<code>{escape(signature.public_key)}</code>"
+    yield "field.fingerprint", f"<code>{escape(fingerprint(signature.public_key))}</code>"
+    yield "field.signature", f"<code>{escape(signature.signature)}</code>"
 
 
 def steps_text(language: str, test: RelayTest) -> str:
@@ -47,41 +57,40 @@ def _rows(signed: SignedRecord) -> Iterator[tuple[str, str]]:
     record, line, witness = signed.record, signed.record.line, signed.record.witness
     link = "" if line.baud is None else f", {line.baud} {line.format}"
     for name in ("meter_id", "at", "model", "serial", "position", "installer", "wattgate"):
-        yield name, escape(f"{getattr(record, name)}") or "-"
-    yield "line", escape(f"{line.line_id}: {line.address}{link}")
-    yield "device_id", f"{line.device_id}"
-    yield "identity", escape(", ".join(f"{name} {value}" for name, value in record.identity.items())) or "-"
-    yield "account", escape(record.account or "-")
-    role = "" if record.area_role is None else f" ({_both(f'word.{record.area_role}')})"
-    yield "area", escape(f"{record.area or '-'}{role}")
-    yield "ct_ratio", f"{record.ct_ratio}"
-    yield "register", escape(f"{witness.register} {witness.unit} ({witness.point})")
-    yield "display", escape("-" if witness.display is None else f"{witness.display} {witness.unit}")
-    yield "agree", escape(_answer(witness.agree, "word.unknown"))
-    yield "voltages", escape(", ".join(f"{name} {value} V" for name, value in witness.voltages.items()))
-    yield "relay", escape(record.relay or "-")
+        yield f"field.{name}", escape(f"{getattr(record, name)}") or "-"
+    yield "field.line", escape(f"{line.line_id}: {line.address}{link}")
+    yield "field.device_id", f"{line.device_id}"
+    yield "field.identity", escape(", ".join(f"{name} {value}" for name, value in record.identity.items())) or "-"
+    yield "field.account", escape(record.account or "-")
+    role = "" if record.area_role is None else f" ({both(f'word.{record.area_role}')})"
+    yield "field.area", escape(f"{record.area or '-'}{role}")
+    yield "field.ct_ratio", f"{record.ct_ratio}"
+    yield "field.register", escape(f"{witness.register} {witness.unit} ({witness.point})")
+    yield "field.display", escape("-" if witness.display is None else f"{witness.display} {witness.unit}")
+    yield "field.agree", escape(_answer(witness.agree, "word.unknown"))
+    yield "field.voltages", escape(", ".join(f"{name} {value} V" for name, value in witness.voltages.items()))
+    yield "field.relay", escape(record.relay or "-")
     yield from _relay_rows(record.relay_test)
-    yield "key", f"<code>{escape(signed.signature.public_key)}</code>"
-    yield "fingerprint", f"<code>{escape(fingerprint(signed.signature.public_key))}</code>"
-    yield "signature", f"<code>{escape(signed.signature.signature)}</code>"
+    yield from signature_rows(signed.signature)
 
 
 def _relay_rows(test: RelayTest | None) -> Iterator[tuple[str, str]]:
     if test is None:
-        yield "relay_test", "-"
+        yield "field.relay_test", "-"
         return
     steps = "<br>".join(escape(steps_text(language, test)) for language in reversed(LANGUAGES))
-    yield "relay_test", f"{escape(_both(f'word.{test.result}'))}<br>{steps}"
+    yield "field.relay_test", f"{escape(both(f'word.{test.result}'))}<br>{steps}"
     watts = (test.power_before_w, test.power_open_w, test.power_after_w)
-    yield "power", ", ".join("-" if value is None else f"{value} W" for value in watts)
-    yield "switches_load", escape(_answer(test.switches_load, "word.no_load"))
+    yield "field.power", ", ".join("-" if value is None else f"{value} W" for value in watts)
+    yield "field.switches_load", escape(_answer(test.switches_load, "word.no_load"))
 
 
 def _answer(value: bool | None, unknown: str) -> str:
-    return _both({True: "word.yes", False: "word.no", None: unknown}[value])
+    return both({True: "word.yes", False: "word.no", None: unknown}[value])
 
 
-def _both(key: str) -> str:
+def both(key: str) -> str:
+    """A word in both languages."""
     chinese, english = say("zh", key), say("en", key)
     return chinese if chinese == english else f"{chinese} {english}"
 

@@ -106,15 +106,24 @@ def signed_bytes(record: Record) -> bytes:
 
 def sign(record: Record, key: Ed25519PrivateKey) -> SignedRecord:
     """The record with its signature."""
-    public_key = key.public_key().public_bytes_raw().hex()
-    return SignedRecord(1, record, Signature(public_key, key.sign(signed_bytes(record)).hex()))
+    return SignedRecord(1, record, signature_of(signed_bytes(record), key))
 
 
 def signature_holds(signed: SignedRecord) -> bool:
     """Whether the key that the record names has signed exactly this record."""
+    return signature_fits(signed_bytes(signed.record), signed.signature)
+
+
+def signature_of(data: bytes, key: Ed25519PrivateKey) -> Signature:
+    """Whose key it is, and its signature."""
+    return Signature(key.public_key().public_bytes_raw().hex(), key.sign(data).hex())
+
+
+def signature_fits(data: bytes, signature: Signature) -> bool:
+    """Whether the key that is named has signed exactly these bytes."""
     try:
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signed.signature.public_key))
-        key.verify(bytes.fromhex(signed.signature.signature), signed_bytes(signed.record))
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature.public_key))
+        key.verify(bytes.fromhex(signature.signature), data)
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -103,7 +103,7 @@ def relay_test(framing: Framing, link: Link, relay: RelayPlace, meter_id: int, m
     opening, closing = relay_commands(framing, relay)
     yield careful(link, answer_s or answer_s_of((model, relay.model)))
     steps: list[str] = []
-    before = yield from _state(framing, relay)
+    before = yield from read_relay(framing, relay)
     steps.append(f"before:{_word(before)}")
     power_before = yield from _power(framing, meter_id, model)
     if before is not True:
@@ -146,13 +146,14 @@ def _switched(framing: Framing, relay: RelayPlace, command: Request) -> Talk[boo
     for _ in range(_TRIES_MAX):
         yield from ask(command, relay.model.link.min_gap_ms / 1000)
         yield Listen(max(_SETTLE_S, spec.settle_ms / 1000))
-        state = yield from _state(framing, relay)
+        state = yield from read_relay(framing, relay)
         if state is wanted:
             break
     return state
 
 
-def _state(framing: Framing, relay: RelayPlace) -> Talk[bool | None]:
+def read_relay(framing: Framing, relay: RelayPlace) -> Talk[bool | None]:
+    """Whether it is closed; None where it cannot be read."""
     spec = relay.model.relay
     assert spec is not None
     address = spec.readback_address + relay.channel

@@ -245,7 +245,10 @@ class ClearHold:
 
 @dataclass(frozen=True, slots=True)
 class ExchangeMeter:
-    """A technician changed the meter: last register of the old one, first of the new one (RULES.md 4)."""
+    """A technician changed the meter: last register of the old one, first of the new one (RULES.md 4).
+
+    Between the two nothing is charged, unless somebody says how much went unmeasured: `estimated_wh`.
+    """
 
     received: ClockReading
     account_id: str
@@ -253,6 +256,10 @@ class ExchangeMeter:
     last: Register
     first: Register
     actor: str
+    last_source: str = "read"  # read | typed | estimated
+    estimated_wh: int = 0  # used between last and first, at most what the breaker lets through in that time
+    power_w_max: int = 20_000
+    record: str = ""  # SHA-256 of the signed record of the exchange, hexadecimal
 
 
 @dataclass(frozen=True, slots=True)

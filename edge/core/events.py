@@ -364,6 +364,9 @@ class MeterExchanged:
     register_at: UnixSeconds
     first_wh: WattHours
     actor: str
+    last_source: str = "read"  # read | typed | estimated
+    estimated_wh: int = 0  # charged on top of last_wh, for the time between the two meters
+    record: str = ""  # SHA-256 of the signed record of the exchange, hexadecimal
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from edge.core import commands as cmd
 from edge.core import events as ev
-from edge.core.account import Register, State
+from edge.core.account import Account, Register, State
 from edge.core.boundary import issue_now
 from edge.core.charge import Figures, Rating, figures_of
 from edge.core.credit import Moment, payment_events, payment_refusal, reversal_events
@@ -36,9 +36,10 @@ from edge.core.orders import (
     set_supply_hold,
     switch_supply,
 )
+from edge.core.reading import plausible_energy
 from edge.core.token import DecoderCommissioned, EnterToken, TokenAccepted, TokenKind, TokenRefused, enter_token
 from edge.core.turn import Occasion, Turn
-from edge.core.units import MoneyNano, UnixSeconds
+from edge.core.units import MoneyNano, UnixSeconds, WattHours
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,31 +227,54 @@ def _exchange_meter(turn: Turn, command: cmd.ExchangeMeter) -> None:
     account = turn.state.accounts.get(command.account_id)
     if account is None or account.meter_id == command.meter_id:
         return
-    clock = command.received
-    if account.meters > 1:
-        detail = f"the account runs on the sum of {account.meters} meters, of which one register says nothing"
-        turn.emit(ev.ConditionNoted(clock.at, "meter_exchange_refused", account.account_id, detail))
+    clock, last = command.received, command.last
+    fault = _exchange_fault(account, command)
+    if fault is None and not _charge_to(turn, command, last):
+        fault = f"last register {last.register_wh} Wh of {account.meter_id} cannot be believed"
+    between = Register(command.first.at, WattHours(last.register_wh + command.estimated_wh))
+    if fault is None and command.estimated_wh and not _charge_to(turn, command, between):
+        fault = f"estimated {command.estimated_wh} Wh between the meters cannot be believed"
+    if fault is not None:
+        turn.emit(ev.ConditionNoted(clock.at, "meter_exchange_refused", account.account_id, fault))
         return
-    sample = cmd.Sample(account.account_id, command.last.at, command.last.register_wh)
-    register = accept_sample(turn, sample, clock)
-    if register is None:
-        detail = f"last register {command.last.register_wh} Wh of {account.meter_id} cannot be believed"
-        turn.emit(ev.ConditionNoted(clock.at, "meter_exchange_refused", account.account_id, detail))
-        return
-    turn.figures = figures_of(turn.rating, [turn.state.accounts[account.account_id]], {account.account_id: register})
-    record_readings(turn, clock, [account.account_id])
     turn.emit(
         ev.MeterExchanged(
             at=clock.at,
             account=account.account_id,
             meter_before=account.meter_id,
             meter=command.meter_id,
-            last_wh=command.last.register_wh,
-            register_at=UnixSeconds(max(register.at, command.first.at)),
+            last_wh=last.register_wh,
+            register_at=UnixSeconds(max(turn.state.accounts[account.account_id].recorded.at, command.first.at)),
             first_wh=command.first.register_wh,
             actor=command.actor,
+            last_source=command.last_source,
+            estimated_wh=command.estimated_wh,
+            record=command.record,
         )
     )
+
+
+def _exchange_fault(account: Account, command: cmd.ExchangeMeter) -> str | None:
+    """Why a meter cannot be exchanged before anything is charged."""
+    if account.meters > 1:
+        return f"the account runs on the sum of {account.meters} meters, of which one register says nothing"
+    between_s = command.first.at - max(command.last.at, account.recorded.at)
+    most_wh = plausible_energy(command.power_w_max, between_s) if between_s > 0 else 0
+    if not 0 <= command.estimated_wh <= most_wh:
+        return f"estimated {command.estimated_wh} Wh between the meters: the breaker lets through {most_wh} Wh"
+    return None
+
+
+def _charge_to(turn: Turn, command: cmd.ExchangeMeter, register: Register) -> bool:
+    """Charges an account up to a register of its old meter; False if that cannot be believed."""
+    account_id, clock = command.account_id, command.received
+    sample = cmd.Sample(account_id, register.at, register.register_wh, power_w_max=command.power_w_max)
+    reached = accept_sample(turn, sample, clock)
+    if reached is None:
+        return False
+    turn.figures = figures_of(turn.rating, [turn.state.accounts[account_id]], {account_id: reached})
+    record_readings(turn, clock, [account_id])
+    return True
 
 
 def _note_condition(turn: Turn, command: cmd.NoteCondition) -> None:

@@ -126,7 +126,11 @@ class DecoderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 
 class MeterEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A meter on a line. `relay_id` names the relay that switches its supply, None if nothing does."""
+    """A meter on a line. `relay_id` names the relay that switches its supply, None if nothing does.
+
+    `ct_ratio` is that of its current transformers; `power_w_max` is what the breaker before them lets through. A meter
+    that feeds an area has its ratio there.
+    """
 
     meter_id: LocalId
     line_id: LineId
@@ -137,6 +141,12 @@ class MeterEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     power_w_max: Annotated[int, Meta(ge=1, le=100_000_000)] = 20_000
     relay_id: LocalId | None = None
     decoder: DecoderEntry | None = None
+    ct_ratio: Annotated[int, Meta(ge=1, le=10_000)] = 1
+
+    @property
+    def meter_power_w_max(self) -> int:
+        """What the breaker lets through as the meter sees it, rounded up."""
+        return -(-self.power_w_max // self.ct_ratio)
 
 
 class RelayEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -386,7 +396,7 @@ def _check_addresses(path: Path, book: SiteBook) -> None:
 def _check_areas(path: Path, book: SiteBook) -> None:
     """Every meter of an area is known, and no meter stands in two places: its energy would count twice."""
     _unique(path, "areas", [area.area_id for area in book.areas])
-    known = {meter.meter_id for meter in book.meters}
+    known = {meter.meter_id: meter for meter in book.meters}
     place_of: dict[str, str] = {}
     for area in book.areas:
         where = f"{path}: area {area.area_id}"
@@ -396,6 +406,9 @@ def _check_areas(path: Path, book: SiteBook) -> None:
         for meter_id in (*area.supply_meter_ids, *area.generation_meter_ids, *sales):
             if meter_id not in known:
                 raise SiteBookError(f"{where}: meter {meter_id!r} is not in table meters")
+            if meter_id in area.supply_meter_ids and known[meter_id].ct_ratio != 1:
+                ratio = f"{known[meter_id].ct_ratio}, and the area's {area.ct_ratio}"
+                raise SiteBookError(f"{where}: meter {meter_id} feeds it and has a ct_ratio of its own: {ratio}")
             if meter_id in place_of:
                 raise SiteBookError(f"{where}: meter {meter_id!r} already counts in area {place_of[meter_id]}")
             place_of[meter_id] = area.area_id

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,51 @@ def test_usage_that_stops_is_told_after_a_whole_day_and_its_return_too() -> None
     assert ("usage_resumed", "A1") in told(street.run(48))
 
 
+@pytest.mark.parametrize(
+    ("values", "condition", "back"),
+    [
+        ({"cover_open": "1"}, "cover_opened", {"cover_open": "0"}),
+        ({"phase_sequence_reversed": "1"}, "phase_sequence_reversed", {"phase_sequence_reversed": "0"}),
+        ({"status_word_7": "1"}, "phase_sequence_reversed", {"status_word_7": "2"}),
+    ],
+)
+def test_what_a_meter_says_of_itself_is_told_with_its_account_once_and_its_end_too(
+    values: dict[str, str], condition: str, back: dict[str, str]
+) -> None:
+    street = Street()
+    street.values["M1"] = {name: Decimal(value) for name, value in values.items()}
+    assert told(street.run(1)) == [(condition, "A1")]
+    street.values["M1"] = {name: Decimal(value) for name, value in back.items()}
+    assert [account_id for _, account_id in told(street.run(0.5))] == ["A1"]
+
+
+def clock_values(at: int) -> dict[str, Decimal]:
+    """Date and time as a DL/T 645 meter in Shanghai shows them."""
+    local = datetime.fromtimestamp(at, timezone(timedelta(hours=8)))
+    weekday = local.isoweekday() % 7
+    return {"meter_date": Decimal(f"{local:%y%m%d}{weekday:02d}"), "meter_time": Decimal(f"{local:%H%M%S}")}
+
+
+@pytest.mark.parametrize(("ahead_s", "names"), [(0, []), (299, []), (-301, ["clock_wrong"]), (86_400, ["clock_wrong"])])
+def test_a_meters_clock_is_compared_with_the_gateways_own(ahead_s: int, names: list[str]) -> None:
+    street = Street()
+    for _ in range(30):
+        street.values["M1"] = clock_values(street.at + 60 + ahead_s)
+        street.run(1 / 60, step_s=60)
+    notes = [note for note in street.notes if note.account_id == "A1"]
+    assert [note.condition for note in notes] == names
+    assert [note.detail for note in notes] == [f"{ahead_s} s" for _ in names]
+
+
+def test_a_meter_without_a_date_has_a_wrong_clock_and_an_untrusted_gateway_judges_none() -> None:
+    street = Street()
+    street.values["M1"] = {"meter_date": Decimal("00000000"), "meter_time": Decimal("000000")}
+    assert told(street.run(1)) == [("clock_wrong", "A1")]
+    street = Street(quality=ClockQuality.UNSET)
+    street.values["M1"] = clock_values(0)
+    assert [note for note in street.run(1) if note.account_id] == []
+
+
 def test_without_an_area_nothing_is_looked_at() -> None:
     def no_zone() -> Any:
         raise AssertionError("the zone is asked only where there is an area")
@@ -183,6 +229,17 @@ def test_an_area_of_the_site_book_reads_as_written_and_sells_through_all_account
     assert read == written
     assert read.sale_meter_ids(read.areas[0]) == ("M1",)
     assert read.sale_meter_ids(book(meter_ids=("M2",)).areas[0]) == ("M2",)
+
+
+def test_a_meter_that_feeds_an_area_has_one_ratio_and_not_two(tmp_path: Path) -> None:
+    written = book(ct_ratio=60)
+    meters = tuple(msgspec.structs.replace(meter, ct_ratio=60) for meter in written.meters)
+    customers = msgspec.structs.replace(written, meters=(written.meters[0], *meters[1:]))
+    write_site_book(tmp_path / "site.json", customers)
+    assert read_site_book(tmp_path / "site.json") == customers
+    write_site_book(tmp_path / "site.json", msgspec.structs.replace(written, meters=meters))
+    with pytest.raises(SiteBookError, match="meter S1 feeds it and has a ct_ratio of its own: 60, and the area's 60"):
+        read_site_book(tmp_path / "site.json")
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

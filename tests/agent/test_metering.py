@@ -99,3 +99,46 @@ def test_without_a_limit_no_time_is_counted(metering: Metering) -> None:
     for at in (100, 200):
         metering.on_sample(powered(at, 10**6))
         assert metering.samples({"A1"})[0].power_over_s == 0
+
+
+BEHIND_40 = {
+    "voltage_l1": Decimal("230.1"),
+    "current_l1": Decimal("4.5"),
+    "power_total": Decimal("1000.25"),
+    "power_factor_total": Decimal("0.98"),
+    "energy_import_total": Decimal("1.0005"),
+    "frequency": Decimal("50.01"),
+}
+
+
+def test_a_meter_behind_transformers_counts_and_shows_what_really_flows() -> None:
+    metering = Metering({"M1": MeterFacts("A1", "M1", 200_000, WattHours(320), None)}, {"M1": 40})
+    for at, register_wh in ((100, 1000), (200, 1010)):
+        metering.on_sample(replace(sample("M1", at, register_wh), values=BEHIND_40))
+    found, newest = metering.latest("M1"), metering.newest("M1")
+    assert found is not None
+    assert newest is not None
+    assert (found.register_wh, found.before) == (40_400, Register(UnixSeconds(100), WattHours(40_000)))
+    assert (newest.register_wh, newest.verdict) == (40_400, "good")
+    assert dict(newest.values) == {
+        **BEHIND_40,
+        "current_l1": Decimal("180.0"),
+        "power_total": Decimal("40010.00"),
+        "energy_import_total": Decimal("40.0200"),
+    }
+    assert "power_l1" not in newest.values
+    assert newest.values.get("power_l1") is None
+
+
+def test_a_load_limit_goes_by_the_power_behind_the_transformers() -> None:
+    metering = Metering({"M1": MeterFacts("A1", "M1", 200_000, WattHours(320), None)}, {"M1": 40})
+    for at in (100, 160):
+        metering.on_sample(replace(sample("M1", at, 1000), values=BEHIND_40))
+        [found] = metering.samples({"A1"}, {"A1": 40_000})
+    assert found.power_over_s == 60
+
+
+def test_without_transformers_a_sample_stays_the_one_that_came(metering: Metering) -> None:
+    read = sample("M1", 100, 1000)
+    metering.on_sample(read)
+    assert metering.newest("M1") is read

@@ -201,7 +201,6 @@ def test_only_the_contacts_own_commands_are_written(cabinet: Cabinet) -> None:
         ((), "1230.0", "the display 1230.0"),
         (("--serial", "4711"), "1236.0", "not 4711"),
         (("--area", "A9"), "1236.0", "no area A9"),
-        (("--ct-ratio", "40"), "1236.0", "belongs to the meter that feeds an area"),
         (("--account", "A07"), "1236.0", "needs --tariff"),
         (("--supply",), "1236.0", "needs --area"),
         (("--supply", "--area", "A1", *ACCOUNT), "1236.0", "has no account"),
@@ -269,6 +268,12 @@ def test_the_meter_that_feeds_an_area_brings_its_transformers(cabinet: Cabinet) 
     assert read_site_book(cabinet.book).areas == (AreaEntry("T1", ("M07",), meter_ids=("M01",), ct_ratio=40),)
     record = read_record(cabinet.out).record
     assert (record.area, record.area_role, record.ct_ratio) == ("T1", "supply", 40)
+
+
+def test_a_customers_meter_behind_transformers_has_its_own_ratio(cabinet: Cabinet) -> None:
+    assert cabinet.commission(*ACCOUNT, "--ct-ratio", "40")[0] == 0
+    assert read_site_book(cabinet.book).meters[0].ct_ratio == 40
+    assert read_record(cabinet.out).record.ct_ratio == 40
 
 
 def test_a_customers_meter_joins_an_area_that_names_its_meters(cabinet: Cabinet) -> None:

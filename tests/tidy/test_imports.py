@@ -70,6 +70,9 @@ TABLE: dict[str, tuple[str, ...]] = {
         "edge.commission",
         "hw.socket_port",
     ),
+    # An exchange ends with a record in the journal of a stopped agent: it needs what the agent is started from.
+    "edge.commission.exchange_store": ("edge.core", "edge.ports", "edge.store", "edge.commission"),
+    "edge.commission.exchange_commands": ("edge", "native.kernel"),
     # A codec: no line and no clock. Nothing of the agent uses it yet.
     "edge.dlt645": ("edge.dlt645",),
     "edge.store": ("edge.core", "edge.ports", "edge.store"),
