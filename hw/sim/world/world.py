@@ -56,6 +56,7 @@ from hw.sim.world.sometimes import Sometimes
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
+MINUTE_MS = 60_000
 SLOT_MS = 900_000
 BEFORE_SLOT_MS = 1_000
 CLOSE_MS = 15_000  # before something is due the world looks closely
@@ -713,7 +714,7 @@ def terms_of(house: House) -> Terms:
     offline = {
         OfflinePolicy.ENFORCE: None,
         OfflinePolicy.ENFORCE_FOR_HOURS: policy.offline_hours * HOUR_MS,
-        OfflinePolicy.KEEP: 0,
+        OfflinePolicy.KEEP: MINUTE_MS,  # answered within the last round, however long one may be
     }
     return Terms(
         account_id=house.account_id,
