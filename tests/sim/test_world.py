@@ -515,7 +515,9 @@ def test_timers_of_one_instant_ring_in_the_order_they_were_set_and_a_cancelled_o
         loop.call_at(2.0, rung.append, "second").cancel()
         loop.call_at(2.0, rung.append, "third")
         line_timer.set(1.0)
-        await asyncio.sleep(5)
+        over = asyncio.Event()
+        loop.call_at(4.0, over.set)
+        await over.wait()
         return rung
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
