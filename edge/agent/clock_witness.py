@@ -7,13 +7,14 @@ one of this boot agrees with it; without one it is doubted from its first step t
 measures no time across boots (edge.core.units), which is all that the doubt costs. Seconds, milliseconds of the boot.
 """
 
-from dataclasses import replace
-
+from edge.core.frozen import quickly
 from edge.core.units import CLOCK_STEP_S_MAX, ClockQuality, ClockReading, UnixSeconds, stepped_seconds
 from edge.ports import Clock
 
 AGREES_WITHIN_S = 30  # an acknowledgement takes its time through the broker, and comes in whole seconds
 MS = 1000
+
+_reading = quickly(ClockReading)
 
 
 class WitnessedClock:
@@ -41,8 +42,8 @@ class WitnessedClock:
         behind_s = self._behind_s(reading)
         doubted = self._stepped if not self._has_backend else behind_s is None or abs(behind_s) > AGREES_WITHIN_S
         if reading.quality.trusted and behind_s is not None and behind_s > AGREES_WITHIN_S:
-            return replace(reading, quality=ClockQuality.FLOOR, doubted=doubted)
-        return replace(reading, doubted=doubted) if doubted else reading
+            return _reading(reading.at, reading.elapsed_ms, reading.boot_id, ClockQuality.FLOOR, doubted)
+        return _reading(reading.at, reading.elapsed_ms, reading.boot_id, reading.quality, True) if doubted else reading
 
     def heard(self, server_at: UnixSeconds) -> None:
         """A signed acknowledgement came, with the backend's time. An older one, or one again, says nothing new."""

@@ -19,6 +19,7 @@ from edge.agent.pricing import Pricing
 from edge.agent.snapshot import CloudView, SnapshotSource
 from edge.agent.views import Sources, make_snapshot
 from edge.bus.line import LineMaster
+from edge.bus.records import LinePulse
 from edge.core import commands as cmd
 from edge.core.account import Register, State
 from edge.core.charge import Rating
@@ -241,25 +242,35 @@ class Gateway:
     async def _note_conditions(self, clock: ClockReading) -> None:
         """Meters that fell silent or came back, lines that do not keep up, the link to the cloud: one record per
         change."""
-        views = {line_id: line.view() for line_id, line in self._lines.items()}
-        devices = {line_id: view.devices for line_id, view in views.items()}
-        for note in self._line_watch.look(clock, views):
+        pulses = {line_id: line.pulse() for line_id, line in self._lines.items()}
+        for note in self._line_watch.look(clock, pulses):
             await self.submit(note)
-        for facts in self.site.accounts:
-            device = devices[facts.line_id].get(facts.device_id)
-            if facts.other_meters and (device is None or not device.silent):
-                others = [devices[place.line_id].get(place.device_id) for place in facts.other_meters]
-                device = next((one for one in others if one is not None and one.silent), device)
-            silent = device is not None and device.silent
-            if silent is not (facts.account_id in self._silent):
-                self._silent ^= {facts.account_id}
-                condition = "meter_silent" if silent else "meter_answers"
-                detail = (device.last_error or "") if device is not None and silent else ""
-                await self.submit(cmd.NoteCondition(clock, condition, facts.account_id, detail))
+        silent_now = self._silent_meters(pulses)
+        if silent_now.keys() != self._silent:
+            for facts in self.site.accounts:
+                error = silent_now.get(facts.account_id)
+                if (error is not None) is not (facts.account_id in self._silent):
+                    self._silent ^= {facts.account_id}
+                    condition = "meter_answers" if error is None else "meter_silent"
+                    await self.submit(cmd.NoteCondition(clock, condition, facts.account_id, error or ""))
         connected = self._cloud is not None and self._cloud.view().connected
         if connected is not self._cloud_connected:
             self._cloud_connected = connected
             await self.submit(cmd.NoteCondition(clock, "cloud_link_up" if connected else "cloud_link_down"))
+
+    def _silent_meters(self, pulses: Mapping[str, LinePulse]) -> dict[str, str]:
+        """The accounts of which a meter is silent, and what its last error was."""
+        silent_at = {line_id: pulse.silent for line_id, pulse in pulses.items()}
+        if not any(silent_at.values()):
+            return {}
+        found = {}
+        for facts in self.site.accounts:
+            errors = [silent_at[facts.line_id].get(facts.device_id)]
+            errors += [silent_at[place.line_id].get(place.device_id) for place in facts.other_meters]
+            error = next((one for one in errors if one is not None), None)
+            if error is not None:
+                found[facts.account_id] = error
+        return found
 
     async def _watch_areas(self, clock: ClockReading) -> None:
         if self._areas is not None:

@@ -20,6 +20,7 @@ from edge.bus.plan import ReadCost, Rounds
 from edge.bus.records import (
     DeviceStatus,
     DeviceTimes,
+    LinePulse,
     LineSettings,
     LineStatus,
     LineTimes,
@@ -160,6 +161,17 @@ class LineMaster:
             cycle_ms=None if cycle_s is None else round(cycle_s * _MS),
             devices=MappingProxyType(statuses),
             poll_interval_ms=round(self._settings.poll_interval_ms),
+        )
+
+    def pulse(self) -> LinePulse:
+        """What a round must know of the line: a fraction of `view`."""
+        cycle_s, is_silent = self._rounds.cycle_s, self._rounds.is_silent
+        silent = [device for device in self._devices if is_silent(device.device_id)]
+        return LinePulse(
+            open=self._talker.is_open,
+            cycle_ms=None if cycle_s is None else round(cycle_s * _MS),
+            poll_interval_ms=round(self._settings.poll_interval_ms),
+            silent={device.device_id: device.last_error or "" for device in silent},
         )
 
     def times(self) -> LineTimes:

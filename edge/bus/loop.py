@@ -53,8 +53,9 @@ class Timer(Protocol):
 
 
 def timer_of(loop: asyncio.AbstractEventLoop, call: Callable[[float], None]) -> Timer:
-    """A timer of this loop. `call` is told the time it was set for."""
-    return loop.line_timer(call) if isinstance(loop, LineLoop) else LoopTimer(loop, call)
+    """A timer of this loop: its own kind, if it has one. `call` is told the time it was set for."""
+    make: Callable[[Callable[[float], None]], Timer] | None = getattr(loop, "line_timer", None)
+    return LoopTimer(loop, call) if make is None else make(call)
 
 
 class LoopTimer:

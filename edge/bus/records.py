@@ -142,6 +142,16 @@ class LineTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class LinePulse:
+    """What every round asks of a line."""
+
+    open: bool
+    cycle_ms: int | None  # last time around the line
+    poll_interval_ms: int | None
+    silent: Mapping[int, str]  # the devices that have stopped answering, and the last error of each
+
+
+@dataclass(frozen=True, slots=True)
 class LineStatus:
     """How well the line works."""
 

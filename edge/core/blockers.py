@@ -16,6 +16,9 @@ from edge.core.units import ClockReading, MoneyNano, least_seconds
 
 SECONDS_PER_HOUR = 3600
 HUNDREDTHS_OF_PERCENT = 10_000
+# In reach is a cloud that answered since the last round, which may be so long ago. The record of the deferral itself
+# asks it: one that is there answers, and the next round cuts.
+KEEP_SILENT_S_MAX = 60
 
 Evidence = Mapping[str, int | str]
 
@@ -178,7 +181,7 @@ def _cloud_out_of_reach(account: Account, facts: CutFacts) -> Evidence | None:
     policy, silent_s = account.policy, facts.cloud_silent_s
     if silent_s is None or policy.offline is OfflinePolicy.ENFORCE:
         return None
-    limit_s = 0 if policy.offline is OfflinePolicy.KEEP else policy.offline_hours * SECONDS_PER_HOUR
+    limit_s = KEEP_SILENT_S_MAX if policy.offline is OfflinePolicy.KEEP else policy.offline_hours * SECONDS_PER_HOUR
     return {"silent_s": silent_s, "silent_s_max": limit_s} if silent_s > limit_s else None
 
 

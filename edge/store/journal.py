@@ -78,6 +78,8 @@ class SqliteJournal:
         # Where the outbox marks stand, by stream: the loop's, while `_heads` is replaced by the executor's thread.
         self._acked = {stream: head.acked_seq for stream, head in self._heads.items()}
         self._acked_written = dict(self._acked)
+        # What `heads` said last, and of which heads: it is asked after each commit and each acknowledgement.
+        self._told: tuple[Mapping[str, StreamHead], Mapping[str, StreamHead]] | None = None
         self._own_executor = None if executor else ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._executor = executor or self._own_executor
         self._failed: str | None = None
@@ -101,7 +103,11 @@ class SqliteJournal:
 
     def heads(self) -> Mapping[str, StreamHead]:
         """The newest record of each stream, as committed, and how far it was acknowledged."""
-        return {stream: replace(head, acked_seq=self._acked[stream]) for stream, head in self._heads.items()}
+        heads, told = self._heads, self._told
+        if told is None or told[0] is not heads:
+            told = heads, {name: replace(head, acked_seq=self._acked[name]) for name, head in heads.items()}
+            self._told = told
+        return told[1]
 
     def position(self) -> Position:
         """Where the journal stands over all streams, as committed."""
@@ -192,6 +198,7 @@ class SqliteJournal:
         records = await self._run(self._commit_epoch, epoch, list(entries))
         self._acked = dict.fromkeys(STREAMS, 0)
         self._acked_written = dict(self._acked)
+        self._told = None
         self.recovery = None
         return records
 
@@ -221,6 +228,7 @@ class SqliteJournal:
         """Moves the outbox mark forward, never past the head. It is written with the next commit."""
         if self._acked[stream] < seq <= self._heads[stream].seq:
             self._acked[stream] = seq
+            self._told = None
 
     async def close(self) -> None:
         """Writes the marks and closes the file. After a failure it only closes it."""

@@ -22,7 +22,7 @@ from edge.agent.gateway import Gateway
 from edge.agent.metering import MeterFacts, Metering
 from edge.agent.order_desk import OrderDesk, Refused
 from edge.agent.pricing import Pricing
-from edge.bus.records import DeviceStatus, LineStatus, MeterSample, OutputResult, RelayState
+from edge.bus.records import DeviceStatus, LinePulse, LineStatus, MeterSample, OutputResult, RelayState
 from edge.core import events as ev
 from edge.core.account import State
 from edge.core.ledger import apply
@@ -242,6 +242,12 @@ class World:
             cycle_ms=100,
             devices={house.number: house.status(now) for house in self.houses.values()},
         )
+
+    def pulse(self) -> LinePulse:
+        """As the line's."""
+        view = self.view()
+        silent = {number: status.last_error or "" for number, status in view.devices.items() if status.silent}
+        return LinePulse(view.open, view.cycle_ms, view.poll_interval_ms, silent)
 
     async def set_output(self, relay_id: str, closed: bool) -> OutputResult:
         """The RelayPort: what is on the wire is done, whatever becomes of the gateway."""

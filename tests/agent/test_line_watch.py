@@ -4,20 +4,20 @@ from dataclasses import replace
 from typing import Any
 
 from edge.agent.line_watch import LineWatch
-from edge.bus.records import LineStatus
+from edge.bus.records import LinePulse
 from edge.core.units import ClockQuality, ClockReading, UnixSeconds
 
-LINE = LineStatus("line-1", "/dev/ttyUSB0", True, None, 10, 0, 0, {}, 4_000, {}, 5_000)
+LINE = LinePulse(open=True, cycle_ms=4_000, poll_interval_ms=5_000, silent={})
 
 
-def told(changes: list[tuple[int, dict[str, Any]]], line: LineStatus = LINE) -> list[tuple[int, str, str]]:
+def told(changes: list[tuple[int, dict[str, Any]]], line: LinePulse = LINE) -> list[tuple[int, str, str]]:
     """Looks every ten seconds for ten minutes; `changes` of the line by second."""
     watch, notes = LineWatch(), []
     for second in range(0, 600, 10):
         for _, change in (entry for entry in changes if entry[0] == second):
             line = replace(line, **change)
         clock = ClockReading(UnixSeconds(1_700_000_000 + second), second * 1000, "boot-1", ClockQuality.NTP)
-        notes += [(second, note.condition, note.detail) for note in watch.look(clock, {line.line_id: line})]
+        notes += [(second, note.condition, note.detail) for note in watch.look(clock, {"line-1": line})]
     return notes
 
 
@@ -44,7 +44,7 @@ def test_a_line_without_a_round_or_that_is_closed_tells_nothing() -> None:
 
 def test_each_line_is_told_by_its_own_name() -> None:
     watch, notes = LineWatch(), []
-    lines = {name: replace(LINE, line_id=name, cycle_ms=cycle_ms) for name, cycle_ms in (("a", 9_000), ("b", 1_000))}
+    lines = {name: replace(LINE, cycle_ms=cycle_ms) for name, cycle_ms in (("a", 9_000), ("b", 1_000))}
     for second in (0, 60):
         clock = ClockReading(UnixSeconds(1_700_000_000), second * 1000, "boot-1", ClockQuality.NTP)
         notes += watch.look(clock, lines)

@@ -407,6 +407,7 @@ def test_a_dead_meter_does_not_hold_the_others(wire: SimpleNamespace, virtual: R
             assert len(site.of("m2")) - before >= 95
             status = site.master.view().of_meter("m1")
             assert status.silent
+            assert site.master.pulse().silent == {status.device_id: status.last_error}
             assert status.last_error == "timeout"
             assert status.errors["timeout"] <= 20  # backed off to one try in 8 seconds
             site.slaves[1] = dead
@@ -414,6 +415,7 @@ def test_a_dead_meter_does_not_hold_the_others(wire: SimpleNamespace, virtual: R
             await after(9.0)
             assert len(site.of("m1")) > samples
             assert not site.master.view().of_meter("m1").silent
+            assert site.master.pulse().silent == {}
 
     virtual(story())
 

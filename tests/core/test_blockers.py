@@ -78,7 +78,7 @@ def stand(site: Any, at: Any, code: str) -> None:
             site.state = replace(site.state, local_cuts=(UnixSeconds(at(DUE) - 3599),))
         case "cloud_out_of_reach":
             change_policy(site, offline=OfflinePolicy.KEEP)
-            site.cloud_silent_s = 1
+            site.cloud_silent_s = 61
         case _:
             kind = SupplyHoldKind(code)
             until = UnixSeconds(HELD_UNTIL) if kind is SupplyHoldKind.WEATHER else None
@@ -99,7 +99,7 @@ EVIDENCE: dict[str, dict[str, object]] = {
     "emergency_credit": {"left_nano": 0},
     "minimum_debt": {"debt_nano": 10 * NANO, "debt_nano_min": 11 * NANO},
     "batch_limit": {"cuts": 1, "cuts_max": 1},
-    "cloud_out_of_reach": {"silent_s": 1, "silent_s_max": 0},
+    "cloud_out_of_reach": {"silent_s": 61, "silent_s_max": 60},
 }
 # These have a test of their own below, because another blocker comes with them or a limit is tried.
 ELSEWHERE = {
@@ -203,6 +203,16 @@ def test_enforcement_for_hours_ends_with_the_cloud(due: Any, at: Any) -> None:
     due.cloud_silent_s = 36_001
     assert cut_events(due.round(at(DUE), 0)) == []
     due.cloud_silent_s = 36_000
+    assert cut_events(due.round(at(DUE) + 60, 0))
+
+
+def test_a_site_that_keeps_supply_without_its_cloud_cuts_while_the_cloud_answers(due: Any, at: Any) -> None:
+    change_policy(due, offline=OfflinePolicy.KEEP)
+    due.cloud_silent_s = 880  # since the record of the last slot
+    events = due.round(at(DUE), 0)
+    assert cut_events(events) == []
+    assert any(isinstance(event, ev.CutDeferred) for event in events)  # a record: the cloud acknowledges it at once
+    due.cloud_silent_s = 60  # the longest a round may take after that
     assert cut_events(due.round(at(DUE) + 60, 0))
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 
 from edge.cli import main
 from hw.sim.world.auditor import Auditor, Circumstances, Terms
 from hw.sim.world.faults import FAULTS
+from hw.sim.world.keys import WorldKey
 from hw.sim.world.mutants import MUTANTS, catch
 from hw.sim.world.sometimes import SOMETIMES, Sometimes
 from hw.sim.world.world import Report, Setting, run_world
@@ -500,3 +502,33 @@ def test_virtual_time_passes_for_nothing() -> None:
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         assert runner.run(wait()) >= 36_000
+
+
+def test_timers_of_one_instant_ring_in_the_order_they_were_set_and_a_cancelled_one_never() -> None:
+    from hw.sim.world.loop import VirtualLoop
+
+    async def ring() -> list[str]:
+        loop, rung = asyncio.get_running_loop(), list[str]()
+        line_timer = loop.line_timer(lambda when: rung.append(f"line {when:g}"))  # type: ignore[attr-defined]
+        line_timer.set(3.0)
+        loop.call_at(2.0, rung.append, "first")
+        loop.call_at(2.0, rung.append, "second").cancel()
+        loop.call_at(2.0, rung.append, "third")
+        line_timer.set(1.0)
+        over = asyncio.Event()
+        loop.call_at(4.0, over.set)
+        await over.wait()
+        return rung
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        assert runner.run(ring()) == ["line 1", "first", "third"]
+
+
+def test_a_key_of_a_world_knows_its_own_signatures_and_checks_all_others() -> None:
+    key, other = WorldKey("one"), WorldKey("another")
+    signature = key.sign(b"said")
+    key.verify(signature, b"said")
+    WorldKey("one").verify(signature, b"said")  # one that has not seen it signed
+    for checked, words in ((other, b"said"), (key, b"sai")):
+        with pytest.raises(InvalidSignature):
+            checked.verify(signature, words)

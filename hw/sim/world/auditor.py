@@ -67,6 +67,7 @@ class Book:
     money_nano: int = 0
     issue_wh: int = 0
     recorded_wh: int = 0
+    true_least_wh: int = -LEAP_WH  # what the register truly is at least: as it was when somebody looked
     uncharged_wh: int = 0  # since the issue: energy no bill may hold
     estimate_nano: int = 0
     estimate_claimed: bool = True
@@ -135,6 +136,24 @@ class Circumstances:
     cloud_heard_ms: int | None  # of the newest acknowledgement since the start of the gateway
     healthy: bool  # line, meter and relay of the account do what they should
     dense: bool  # the gateway has looked at its accounts every few seconds for a minute
+
+
+class ReadLine(msgspec.Struct):
+    """Energy of a reading record at one price."""
+
+    energy_wh: int
+    amount_nano: int
+
+
+class Readings(msgspec.Struct, tag_field="type", tag="ReadingsRecorded"):
+    """What the auditor reads of a reading record: there is one for every slot, and little else is as long."""
+
+    accounts: list[str]
+    register_wh: list[int]
+    lines: list[list[ReadLine]]
+
+
+_READINGS = msgspec.json.Decoder(Readings)
 
 
 class Auditor:
@@ -220,6 +239,9 @@ class Auditor:
         """A record is on the card."""
         if self.durable.setdefault((stream, epoch, seq), body) != body:
             self.find(true_ms, "record_rewritten", f"{stream} {epoch} {seq}")
+        if stream == "rdg":
+            self._readings(_READINGS.decode(body), true_ms)
+            return
         fields = msgspec.json.decode(body)
         account_id = fields.get("account") or ""
         if stream == "led" and account_id and account_id not in self.books:
@@ -313,12 +335,12 @@ class Auditor:
             detail = f"{book.terms.account_id}: {fields['estimate_nano']}, own {book.estimate_nano}"
             self.find(true_ms, "estimate_wrong", detail)
 
-    def _readings(self, _book: Book | None, fields: Mapping[str, Any], true_ms: int) -> None:
-        for index, account_id in enumerate(fields["accounts"]):
-            lines = fields["lines"][index]
-            amount = sum(line["amount_nano"] for line in lines)
-            energy = sum(line["energy_wh"] for line in lines)
-            register_wh = fields["register_wh"][index]
+    def _readings(self, record: "Readings", true_ms: int) -> None:
+        for account_id, register_wh, lines in zip(record.accounts, record.register_wh, record.lines, strict=True):
+            amount = energy = 0
+            for line in lines:
+                amount += line.amount_nano
+                energy += line.energy_wh
             self._charge(self.books[account_id], register_wh, energy, amount, true_ms, exact=True)
 
     def _charge(
@@ -346,7 +368,9 @@ class Auditor:
         if not right:
             detail = f"{book.terms.account_id}: {register_wh}, the meter showed {list(book.shown)[-3:]}"
             self.find(true_ms, "wrong_register_charged", detail)
-        if register_wh > self._true_wh(book.terms.account_id) + LEAP_WH:
+        if register_wh > book.true_least_wh + LEAP_WH:
+            book.true_least_wh = self._true_wh(book.terms.account_id)
+        if register_wh > book.true_least_wh + LEAP_WH:
             self.find(true_ms, "impossible_jump_charged", f"{book.terms.account_id}: {register_wh}")
         if register_wh < book.recorded_wh:
             detail = f"{book.terms.account_id}: {register_wh} after {book.recorded_wh}"
@@ -645,7 +669,6 @@ _RECORDS: Mapping[str, Callable[..., None]] = {
     "EnergyBought": Auditor._bought,
     "DemandChargePosted": Auditor._power_charged,
     "RegisterFrozen": Auditor._frozen,
-    "ReadingsRecorded": Auditor._readings,
     "BillIssued": Auditor._bill,
     "RoundingPosted": Auditor._rounding,
     "NoticeRaised": Auditor._notice_raised,

@@ -134,7 +134,7 @@ class WorldMeter(Meter):
 class VirtualLine:
     """One RS-485 line, and the opener of its port. `faults` change what comes back."""
 
-    def __init__(self, devices: Mapping[int, Device], chance: random.Random, on_traffic: Callable[[], None]) -> None:
+    def __init__(self, devices: Mapping[int, Device], chance: random.Random) -> None:
         self.devices = devices
         self.chance = chance
         self.faults: list[LineFault] = []
@@ -142,7 +142,6 @@ class VirtualLine:
         self.busy_until = 0.0
         self.open = True
         self.transactions = 0
-        self._on_traffic = on_traffic
         self._port: VirtualPort | None = None
 
     async def __call__(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> "VirtualPort":
@@ -166,7 +165,6 @@ class VirtualLine:
     def take(self, port: "VirtualPort", request: bytes) -> None:
         """A request was written: the answer comes after the time both take on the wire."""
         self.transactions += 1
-        self._on_traffic()
         answer = self.answer(request)
         on_wire_s = BYTE_S * (len(request) + len(answer))
         parts: Parts = [(on_wire_s + TURNAROUND_S, answer)] if answer else []

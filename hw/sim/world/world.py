@@ -6,15 +6,18 @@ next cut that can be due. Around those every round of the product's own ten seco
 """
 
 import asyncio
+import gc
 import hashlib
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 
 from cloud_sync.backend import commands as desk_commands
+from cloud_sync.backend import ingest
 from cloud_sync.backend.backend import Backend
 from cloud_sync.wire import decode_batch, parse_topic
 from edge.core.commands import Command
@@ -33,7 +36,7 @@ from hw.sim.world.faults import FAULTS, boot_clock
 from hw.sim.world.keys import seeded_keys
 from hw.sim.world.lines import VirtualLine, WorldMeter
 from hw.sim.world.loop import VirtualLoop
-from hw.sim.world.machine import Machine, Wiring, swapped
+from hw.sim.world.machine import PAGES_EVERY, Machine, Wiring, swapped
 from hw.sim.world.mutants import MUTANTS
 from hw.sim.world.people import People
 from hw.sim.world.script import Script
@@ -56,6 +59,7 @@ from hw.sim.world.sometimes import Sometimes
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
+MINUTE_MS = 60_000
 SLOT_MS = 900_000
 BEFORE_SLOT_MS = 1_000
 CLOSE_MS = 15_000  # before something is due the world looks closely
@@ -64,10 +68,9 @@ BUSY_MS = 11_000
 DENSE_MS = 60_000
 CATCH_UP_MS = 60_000
 HEALED_MS = 900_000
-PAGES_EVERY = 32
 HAND_MS = 6 * HOUR_MS  # the world reads contacts seldom, so the gateway is slow to see a hand
 HEAL_MS_MIN = DAY_MS
-TOUCH_MS = 100
+OBJECTS_BETWEEN_SWEEPS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,9 @@ class Report:
 def run_world(setting: Setting) -> Report:
     """Runs a world to its end. The same setting gives the same report, to the byte."""
     with ExitStack() as stack:
+        stack.enter_context(_seldom_swept())
         stack.enter_context(_seeded_tokens(setting.seed))
+        stack.enter_context(swapped(ingest, "decode_batch", _decoded_batch))
         if setting.mutant is not None:
             stack.enter_context(MUTANTS[setting.mutant].plant())
         wiring = Wiring()
@@ -122,6 +127,17 @@ async def _live(setting: Setting, wiring: Wiring) -> Report:
 
 
 @contextmanager
+def _seldom_swept() -> Iterator[None]:
+    """Python looks for rings of dead objects less often: a world makes few, and much that lives."""
+    before = gc.get_threshold()
+    gc.set_threshold(OBJECTS_BETWEEN_SWEEPS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@contextmanager
 def _seeded_tokens(seed: int) -> Iterator[None]:
     """The desk's random command ids come from the seed."""
     with swapped(desk_commands, "secrets", _Tokens(random.Random(f"{seed} tokens"))):
@@ -137,6 +153,7 @@ class _Tokens:
 
 
 _circumstances = quickly(Circumstances)
+_decoded_batch = lru_cache(maxsize=64)(decode_batch)  # the auditor sees what the cloud decodes a moment later
 
 
 class Side(Enum):
@@ -237,9 +254,7 @@ class World:
                 relays = list(board.relays)
                 relays[house.channel] = meter.contact
                 board.relays = tuple(relays)
-        self.lines = {
-            line_id: VirtualLine(on_line, self.chance(line_id), self._touch) for line_id, on_line in devices.items()
-        }
+        self.lines = {line_id: VirtualLine(on_line, self.chance(line_id)) for line_id, on_line in devices.items()}
         self.ring, self.signers = seeded_keys(f"{self.setting.seed} ours")
         _, self.strangers = seeded_keys(f"{self.setting.seed} strangers")
         self.prepared = prepare_site(self.houses, dict(self.lines), self.ring, self.card.path)
@@ -311,9 +326,6 @@ class World:
         """The cloud is back: look closely until it has everything, within reason."""
         self._skips.catch_up_until_ms = self.now_ms() + for_ms
 
-    def _touch(self) -> None:
-        """A line is used; the skip waits for its answer."""
-
     def _contact_moved(self, account_id: str, closed: bool, cause: str) -> None:
         self.trace("contact", account_id, closed, cause)
         self.auditor.contact_moved(account_id, closed, cause, self.now_ms())
@@ -329,7 +341,7 @@ class World:
         if stream in ("led", "res", "evt", "rdg"):
             if self._right_image is not None:
                 self.auditor.find(self.now_ms(), "old_card_sent", stream)
-            batch = decode_batch(payload, GATEWAY_ID, stream)
+            batch = _decoded_batch(payload, GATEWAY_ID, stream)
             bodies = [body.encode() for body in batch.bodies]
             self.auditor.sent_up(stream, batch.epoch, batch.first, bodies, self.now_ms())
 
@@ -604,16 +616,17 @@ class World:
         if machine is None or self._skips.rounds_read == rounds:
             return
         self._skips.rounds_read = rounds
-        now_ms = self.now_ms()
-        for account_id, meter in self.meters.items():
-            line_id = self.house_of[account_id].line_id
-            line = self.lines[line_id]
+        now_ms, given = self.now_ms(), []
+        for house in self.houses:
+            account_id, line = house.account_id, self.lines[house.line_id]
+            meter = self.meters[account_id]
             if line.faults or not line.open or (not skipped and self.auditor.in_question(account_id)):
-                machine.ask_reading(line_id, meter.meter_id)
+                machine.ask_reading(house.line_id, meter.meter_id)
             elif not meter.silent and not meter.shift_wh:
                 register_wh = meter.true_wh()
                 self.auditor.meter_showed(account_id, register_wh, now_ms)
-                machine.give_reading(meter.meter_id, register_wh)
+                given.append((meter.meter_id, register_wh))
+        machine.give_readings(given)
 
     def _skip_target(self) -> int | None:
         """Where time may go at once, or None: something is going on."""
@@ -713,7 +726,7 @@ def terms_of(house: House) -> Terms:
     offline = {
         OfflinePolicy.ENFORCE: None,
         OfflinePolicy.ENFORCE_FOR_HOURS: policy.offline_hours * HOUR_MS,
-        OfflinePolicy.KEEP: 0,
+        OfflinePolicy.KEEP: MINUTE_MS,  # answered within the last round, however long one may be
     }
     return Terms(
         account_id=house.account_id,
