@@ -51,6 +51,7 @@ from edge.bus_tool.show import LANGUAGES, change_json, note_text, place_json, pl
 from edge.meter_tool.options import EXIT_BAD_INPUT, FORMATS, CommandError, help_of, known_model, print_line, whole
 from edge.meter_tool.show import language_of
 from edge.meters.model import MeterModel, ModelError, load_model, model_files
+from edge.meters.records import MODBUS
 from edge.ports import PortOpener
 from hw.port_facts import port_facts
 from hw.serial_facts import serial_facts
@@ -238,7 +239,8 @@ def _links(options: argparse.Namespace, models: Sequence[MeterModel]) -> tuple[L
 
 
 def _all_models(options: argparse.Namespace) -> tuple[MeterModel, ...]:
-    return tuple(load_model(name, options.models) for name in model_files(options.models))
+    models = (load_model(name, options.models) for name in model_files(options.models))
+    return tuple(model for model in models if model.protocol == MODBUS)
 
 
 # --- changes ---------------------------------------------------------------------------------

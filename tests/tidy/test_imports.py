@@ -23,7 +23,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "edge.ports": ("edge.core",),
     "edge.core": ("edge.core",),
     "edge.meters": ("edge.core", "edge.meters"),
-    "edge.bus": ("edge.core", "edge.meters", "edge.ports", "edge.bus"),
+    "edge.bus": ("edge.core", "edge.meters", "edge.ports", "edge.bus", "edge.dlt645"),
     # `wattgate meter`: one meter on one line, asked by a person. It opens its line itself.
     "edge.meter_tool": ("edge.core", "edge.meters", "edge.bus", "edge.ports", "edge.meter_tool"),
     "edge.meter_tool.commands": (
@@ -70,7 +70,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "edge.commission",
         "hw.socket_port",
     ),
-    # A codec: no line and no clock. Nothing of the agent uses it yet.
+    # A codec: no line and no clock. edge.bus makes a framing of it.
     "edge.dlt645": ("edge.dlt645",),
     "edge.store": ("edge.core", "edge.ports", "edge.store"),
     # Commands for a stopped store: they bring the hash of the wire and the anchor's file along.
