@@ -26,6 +26,7 @@ _FREEZES: Final = 0x05
 _BLOCK: Final = 0xFF
 _FRAME_BYTES_MIN: Final = 12
 _ADDRESS_BYTES: Final = 6
+_ANSWER_BYTES: Final = 20  # of the shortest answer with what leads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,19 @@ class Dlt645Framing(Framing):
 
     local_echo: bool = False
 
+    @property
+    def hears_itself(self) -> bool:
+        """Whether each answer stands behind its request."""
+        return self.local_echo
+
     def read(self, device_id: int, function_code: int, address: int, count: int) -> Request:
         """Asks for a data item of `count` octets, or for a block whose answer is a multiple of them."""
         assert function_code == codec.READ
         multiple = is_block(address)
         exactly = None if multiple else count
         question = codec.read_request(address_text(device_id), address, exactly, count if multiple else 1)
-        return DataRequest(device_id, function_code, address, count, (), question.frame, 0, question)
+        answer_bytes = _ANSWER_BYTES + count
+        return DataRequest(device_id, function_code, address, count, (), question.frame, answer_bytes, question)
 
     def write(self, device_id: int, function_code: int, address: int, words: tuple[int, ...]) -> Request:
         """Nothing is written to such a meter; its relay is commanded by `supply`."""
@@ -61,15 +68,21 @@ class Dlt645Framing(Framing):
         """The supply command, worth something for an hour from what the meter's clock shows."""
         number = SupplyCommand(command)
         question = supply_request(address_text(device_id), number, authority, meter_clock + _VALID_FOR)
-        return DataRequest(device_id, codec.CONTROL, 0, 1, (command,), question.frame, 0, question)
+        return DataRequest(device_id, codec.CONTROL, 0, 1, (command,), question.frame, _ANSWER_BYTES, question)
 
     def search(self, pattern: str) -> Request:
         """Asks those whose address ends so who they are; more than one answer is a collision."""
-        if pattern == codec.ANY_ADDRESS:
-            question = codec.address_request()
-        else:
-            question = codec.read_request(pattern, ADDRESS_ITEM, _ADDRESS_BYTES)
-        return DataRequest(0, question.control, ADDRESS_ITEM, _ADDRESS_BYTES, (), question.frame, 0, question)
+        if pattern != codec.ANY_ADDRESS:
+            return self.read_address(pattern)
+        question = codec.address_request()
+        return DataRequest(
+            0, question.control, ADDRESS_ITEM, _ADDRESS_BYTES, (), question.frame, _ANSWER_BYTES, question
+        )
+
+    def read_address(self, pattern: str) -> Request:
+        """The same as a read of the item that holds the address, which may be asked of some."""
+        question = codec.read_request(pattern, ADDRESS_ITEM, _ADDRESS_BYTES)
+        return DataRequest(0, codec.READ, ADDRESS_ITEM, _ADDRESS_BYTES, (), question.frame, _ANSWER_BYTES, question)
 
     def stamped(self, request: Request, transaction_id: int) -> bytes:
         """Nothing numbers a request; the identifier is repeated in the answer."""

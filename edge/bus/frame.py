@@ -60,6 +60,11 @@ class Framing:
     tail_bytes: int  # after the data
     checks: tuple[Check, ...]
 
+    @property
+    def hears_itself(self) -> bool:
+        """Whether each answer stands behind its request."""
+        return False
+
     def read(self, device_id: int, function_code: int, address: int, count: int) -> Request:
         """Asks for `count` registers or coils."""
         assert function_code in READ_BITS + READ_REGISTERS
@@ -293,6 +298,10 @@ class EchoedFraming(Framing):
     The echo is expected at its place and never searched for. An answer without it is refused, and so is a
     damaged echo, which says that somebody else was talking.
     """
+
+    @property
+    def hears_itself(self) -> bool:
+        return True
 
     def good_registers(self, request: Request, sent: bytes, received: bytes) -> tuple[int, ...] | None:
         """The same behind the echo."""
