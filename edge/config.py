@@ -190,7 +190,9 @@ def parse_broker(text: str) -> tuple[str, int, bool]:
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 # What a line has that does not say it, where its protocol has customs of its own. An answer may begin 500 ms late.
-_CUSTOMS: dict[str, dict[str, Any]] = {"dlt645": {"baud": 2400, "format": "8E1", "response_timeout_ms": 700}}
+_CUSTOMS: dict[str, dict[str, Any]] = {
+    "dlt645": {"baud": 2400, "format": "8E1", "response_timeout_ms": 700, "poll_interval_ms": 30_000},
+}
 
 # Every key of the file: a table for a section, a list for repeated ones.
 _SECTIONS: dict[str, Any] = {

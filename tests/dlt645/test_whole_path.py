@@ -116,13 +116,13 @@ def test_read_charged_cut_by_its_own_relay_and_closed_after_a_payment(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateways: list[Any] = []
-    connect = bootstrap._connect_lines
+    connect = bootstrap._connect_relays
 
     def connected(prepared: Any, clock: Any, metering: Any, gateway: Any) -> Any:
         gateways.append(gateway)
         return connect(prepared, clock, metering, gateway)
 
-    monkeypatch.setattr(bootstrap, "_connect_lines", connected)
+    monkeypatch.setattr(bootstrap, "_connect_relays", connected)
 
     async def run() -> tuple[Plant, Dlt645Line, Any, list[ev.Event]]:
         spec = parse_spec(spec_of())
