@@ -26,6 +26,8 @@ from edge.ports import Clock, ClockReading
 _RELAY_ITEM: Final = "relay "
 _EXCEPTION: Final = "exception_"
 _NOT_AUTHORISED: Final = "exception_not_authorised"
+_NO_FITTING_ANSWER: Final = ("timeout", "wrong_length")
+_CONFIRMATION_TRIES: Final = 3
 # A meter that is given a wrong password too often lets nobody in for a day, not even with the right one.
 _BARRED_MS: Final = 24 * 3_600_000
 
@@ -74,6 +76,7 @@ class Device:
         self._requests: dict[tuple[int, int, int], Request] = {}
         self._steps = self._planned()
         self._refused_confirmations: set[tuple[int, int]] = set()
+        self._failed_confirmations: Counter[tuple[int, int]] = Counter()  # since the last that did not
         self._barred_at_ms: int | None = None  # when the meter refused our password
         self._status: DeviceStatus | None = None  # as long as nothing is counted
 
@@ -216,8 +219,9 @@ class Device:
                 continue
             asked_ms = clock.read().elapsed_ms
             outcome = yield self._ask_block(block)
+            if block != first:
+                self._note_confirmation(block, outcome)
             if outcome.reason in EXCEPTIONS_OF_A_HOLE:
-                self._refused_confirmations.add((block.address, block.count))
                 continue
             if outcome.reason is not None:
                 return None
@@ -272,10 +276,24 @@ class Device:
             block = confirming_blocks(item, step.block, self._limits)[0]
             if (block.address, block.count) not in self._refused_confirmations:
                 outcome = yield self._ask_block(block)
+                self._note_confirmation(block, outcome)
                 if outcome.reason not in EXCEPTIONS_OF_A_HOLE:
                     return block, outcome
-                self._refused_confirmations.add((block.address, block.count))
         return step.block, (yield step.ask)
+
+    def _note_confirmation(self, block: ReadBlock, outcome: Outcome) -> None:
+        """A read for confirmation that the device refuses is not tried again. Nor is a block of data items that it
+        leaves without a fitting answer time after time: some do so instead of refusing what they do not have.
+        """
+        key = (block.address, block.count)
+        if outcome.reason in EXCEPTIONS_OF_A_HOLE:
+            self._refused_confirmations.add(key)
+        elif outcome.reason is None:
+            del self._failed_confirmations[key]
+        elif outcome.reason in _NO_FITTING_ANSWER and not self._limits.has_neighbours:
+            self._failed_confirmations[key] += 1
+            if self._failed_confirmations[key] == _CONFIRMATION_TRIES:
+                self._refused_confirmations.add(key)
 
     def _relay_states(self, items: Sequence[ReadItem], block: ReadBlock, outcome: Outcome) -> dict[str, bool]:
         states: dict[str, bool] = {}

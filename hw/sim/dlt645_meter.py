@@ -38,6 +38,7 @@ class Dlt645Meter:
     obeys: bool = True  # False: a stuck relay, which takes the command and stays
     silent: bool = False
     has_blocks: bool = True
+    ignored: frozenset[str] = frozenset()  # identifiers that it does not answer at all, though it should refuse
     clock: datetime = datetime(2026, 3, 2, 11, 40, 7)
     commands: list[int] = field(default_factory=list)
 
@@ -55,6 +56,8 @@ class Dlt645Meter:
         if control == 0x13 and not data:
             return frame_of(own, 0x93, own)
         if control == 0x11 and len(data) == 4:
+            if data[::-1].hex() in self.ignored:
+                return None
             found = self.item(data[::-1].hex())
             if found is None:
                 return frame_of(own, 0xD1, bytes((ERROR_NO_DATA,)))

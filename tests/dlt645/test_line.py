@@ -64,6 +64,18 @@ def test_a_meter_without_the_blocks_is_confirmed_by_the_same_items(virtual: Run,
     assert len(site.relays) == 9
 
 
+def test_a_meter_that_is_silent_about_the_blocks_is_confirmed_by_the_same_items_in_the_end(
+    virtual: Run, site: Any
+) -> None:
+    for meter in site.meters:
+        meter.ignored = frozenset({"0001ff00", "040005ff"})
+    virtual(site.live(200))
+    asked = site.port.asked()
+    assert asked.count("0001ff00") == asked.count("040005ff") == 9
+    assert {sample.meter_id for sample in site.samples} == {"m1", "m2", "m3"}
+    assert {(state.relay_id, state.closed) for state in site.relays} == {("r1", True), ("r2", True), ("r3", True)}
+
+
 @pytest.mark.parametrize(
     ("hundredths", "verdict"), [(123_000, "confirmed_falling"), (999_999, "confirmed_jump"), (123_458, "good")]
 )
