@@ -57,6 +57,7 @@ from edge.core.terms import Terms
 from edge.core.token import KEY_EXPIRY_MAX
 from edge.core.units import ClockReading, UnixSeconds, WattHours
 from edge.meters.model import MeterModel, ModelError, known_models, load_model
+from edge.meters.records import DLT645
 from edge.policies.document import load_policy
 from edge.ports import Anchor, Clock, CommandDoor, DoorAnswer, Journal, PortOpener, RelayPort
 from edge.store.checkpoint import Checkpoint
@@ -64,7 +65,15 @@ from edge.store.event_log import DailyCheckpoints, JournalEventLog, Restored
 from edge.store.journal import SqliteJournal
 from edge.store.reader import JournalReader
 from edge.store.schema import JOURNAL_FILE
-from edge.store.site_book import AccountEntry, DecoderEntry, MeterEntry, SiteBook, SiteBookError, read_site_book
+from edge.store.site_book import (
+    AccountEntry,
+    DecoderEntry,
+    MeterEntry,
+    RelayEntry,
+    SiteBook,
+    SiteBookError,
+    read_site_book,
+)
 from edge.store.store_copy import ANCHOR_FILE
 from edge.zone import zone_offsets
 from hw.file_anchor import FileAnchor
@@ -72,6 +81,7 @@ from hw.socket_port import Direction, LineWarning, line_warnings, opener_for
 from native.kernel import TariffKernel
 
 if TYPE_CHECKING:
+    from edge.dlt645.authority import Authority
     from hw.gpio_relay import ChipOpener, GpioRelay, GpioRelays
 
 SOCKET_FILE = "agent.sock"
@@ -97,6 +107,7 @@ class Prepared:
     decoders: dict[str, DecoderFacts] = field(default_factory=dict)  # of typed tokens, by meter id
     device_key: Ed25519PrivateKey | None = None  # signs the daily checkpoint
     chip_opener: "ChipOpener | None" = None  # of GPIO chips; None: those of this machine
+    authorities: "dict[str, Authority]" = field(default_factory=dict)  # who commands a relay, by its id
 
 
 def prepare(config: Config) -> Prepared:
@@ -116,6 +127,7 @@ def prepare(config: Config) -> Prepared:
     data_dir, decoders = config.path(config.gateway.data_dir), _read_decoders(config, book)
     prepared = Prepared(config, book, models, documents, ring, openers, data_dir, decoders, device_key)
     _check_references(prepared)
+    prepared = replace(prepared, authorities=_read_authorities(prepared))
     socket_path = prepared.data_dir.resolve() / SOCKET_FILE
     if len(os.fsencode(socket_path)) > PATH_BYTES_MAX:
         limit = f"{PATH_BYTES_MAX} bytes a socket may have"
@@ -520,12 +532,18 @@ def _make_lines(
         section.id: LineMaster(
             line_settings(section),
             [
-                MeterOnLine(entry.meter_id, entry.device_id, prepared.models[entry.model], entry.meter_power_w_max)
+                _meter_on_line(entry, prepared.models[entry.model])
                 for entry in book.meters
                 if entry.line_id == section.id
             ],
             [
-                RelayOnLine(entry.relay_id, entry.device_id, prepared.models[entry.model], entry.channel)
+                RelayOnLine(
+                    entry.relay_id,
+                    entry.device_id,
+                    prepared.models[entry.model],
+                    entry.channel,
+                    prepared.authorities.get(entry.relay_id),
+                )
                 for entry in book.relays
                 if entry.line_id == section.id
             ],
@@ -576,6 +594,10 @@ def _protected_relays(book: SiteBook) -> frozenset[str]:
         for meter in book.meters
         if account.protected and account.meter_id == meter.meter_id and meter.relay_id is not None
     )
+
+
+def _meter_on_line(entry: MeterEntry, model: MeterModel) -> MeterOnLine:
+    return MeterOnLine(entry.meter_id, entry.device_id, model, entry.power_w_max, points=model.round_points or None)
 
 
 def _area_watch(book: SiteBook) -> AreaWatch:
@@ -675,6 +697,7 @@ def line_settings(section: LineSection) -> LineSettings:
         poll_interval_ms=section.poll_interval_ms,
         dead_backoff_s_max=section.dead_backoff_s_max,
         local_echo=section.local_echo,
+        protocol=section.protocol,
     )
 
 
@@ -963,15 +986,17 @@ def _read_documents(config: Config) -> dict[str, str]:
 def _check_references(prepared: Prepared) -> None:
     """What only shows when all files are known: lines that exist, models that can, tariffs that are there."""
     path = prepared.config.path(prepared.config.gateway.site_book)
-    lines = {section.id for section in prepared.config.lines}
+    lines = {section.id: section for section in prepared.config.lines}
     for entry in prepared.book.meters:
         if entry.line_id not in lines:
             raise ConfigError(f"{path}: meter {entry.meter_id}: line {entry.line_id!r} is none of {sorted(lines)}")
+        _check_place(f"{path}: meter {entry.meter_id}", entry, prepared.models[entry.model], lines[entry.line_id])
         if prepared.models[entry.model].money_point is None:
             raise ConfigError(f"{path}: meter {entry.meter_id}: model {entry.model!r} has no import register")
     for relay in prepared.book.relays:
         if relay.line_id not in lines:
             raise ConfigError(f"{path}: relay {relay.relay_id}: line {relay.line_id!r} is none of {sorted(lines)}")
+        _check_place(f"{path}: relay {relay.relay_id}", relay, prepared.models[relay.model], lines[relay.line_id])
         spec = prepared.models[relay.model].relay
         if spec is None:
             raise ConfigError(f"{path}: relay {relay.relay_id}: model {relay.model!r} has no relay")
@@ -985,6 +1010,37 @@ def _check_references(prepared: Prepared) -> None:
             known = ", ".join(sorted(prepared.documents)) or "none"
             raise ConfigError(f"{path}: account {account.account_id}: tariff {account.tariff!r} is none of {known}")
         _check_demand(prepared, account, terms[account.tariff])
+
+
+def _check_place(where: str, entry: MeterEntry | RelayEntry, model: MeterModel, section: LineSection) -> None:
+    """A device speaks the protocol of its line and has an address of it."""
+    if model.protocol != section.protocol:
+        allowed = f"a model of protocol {section.protocol}, which line {section.id} speaks"
+        raise ConfigError(f"{where}: model: found {entry.model!r} of protocol {model.protocol}, allowed: {allowed}")
+    highest = _line_settings(section).device_id_max
+    if entry.device_id > highest:
+        raise ConfigError(f"{where}: device_id: found {entry.device_id}, allowed: 1..{highest} on line {section.id}")
+
+
+def _read_authorities(prepared: Prepared) -> "dict[str, Authority]":
+    """Who commands the relays of meters that want a password. A site without such meters reads no file."""
+    found: dict[str, Authority] = {}
+    for section in prepared.config.lines:
+        relays = [relay for relay in prepared.book.relays if relay.line_id == section.id]
+        if section.protocol != DLT645 or not relays:
+            continue
+        if section.supply_keys is None:
+            where = f"{prepared.config.file}: line {section.id}: supply_keys"
+            raise ConfigError(f"{where}: is missing; relay {relays[0].relay_id} is commanded with a password")
+        from edge.dlt645.authority import AuthorityFileError, read_authority_file
+
+        addresses = {relay.relay_id: f"{relay.device_id:012d}" for relay in relays}
+        try:
+            keys = read_authority_file(prepared.config.path(section.supply_keys), addresses.values())
+        except AuthorityFileError as error:
+            raise ConfigError(str(error)) from error
+        found |= {relay_id: keys[address] for relay_id, address in addresses.items()}
+    return found
 
 
 def _check_demand(prepared: Prepared, account: AccountEntry, terms: Terms) -> None:

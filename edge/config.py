@@ -61,6 +61,8 @@ class LineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     id: Name
     address: str
+    protocol: Literal["modbus", "dlt645"] = "modbus"
+    supply_keys: FilePath | None = None  # who may command the meters' own relays of a dlt645 line
     baud: Annotated[int, Meta(ge=300, le=1_000_000)] = 9600
     format: Annotated[str, Meta(pattern=r"^[78][NEO][12](?!\n)$")] = "8N1"
     response_timeout_ms: Annotated[int, Meta(ge=1, le=10_000)] = 300
@@ -166,6 +168,8 @@ def read_config(path: Path) -> Config:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
     try:
         _check_keys("", content, _SECTIONS)
+        if isinstance(content.get("lines"), list):
+            content["lines"] = [_with_defaults(line) for line in content["lines"]]
         config: Config = msgspec.convert({**content, "file": str(path)}, Config)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
@@ -185,6 +189,11 @@ def parse_broker(text: str) -> tuple[str, int, bool]:
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
+# What a line has that does not say it, where its protocol has customs of its own. An answer may begin 500 ms late.
+_CUSTOMS: dict[str, dict[str, Any]] = {
+    "dlt645": {"baud": 2400, "format": "8E1", "response_timeout_ms": 700, "poll_interval_ms": 30_000},
+}
+
 # Every key of the file: a table for a section, a list for repeated ones.
 _SECTIONS: dict[str, Any] = {
     "gateway": GatewaySection,
@@ -197,6 +206,13 @@ _SECTIONS: dict[str, Any] = {
     "meters": MetersSection,
     "gpio_relays": GpioRelaySection,
 }
+
+
+def _with_defaults(line: Any) -> Any:
+    """A line with the customs of its protocol; what is wrong with it is said later."""
+    if not isinstance(line, dict) or not isinstance(line.get("protocol"), str):
+        return line
+    return _CUSTOMS.get(line["protocol"], {}) | line
 
 
 def _check_keys(where: str, content: Any, allowed: Any) -> None:
@@ -247,13 +263,17 @@ def _check_line(where: str, line: LineSection) -> None:
     """What belongs together in a line."""
     is_device = "://" not in line.address
     if line.format.startswith("7"):
-        raise ConfigError(f"{where}.format: {line.format!r}: Modbus RTU needs 8 data bits, for example 8N1")
+        raise ConfigError(f"{where}.format: {line.format!r}: 8 data bits are needed, for example 8N1")
     if line.direction != "adapter" and not is_device:
         raise ConfigError(f"{where}.direction: belongs to a serial device; the server at {line.address} turns its own")
     if line.direction == "adapter" and (line.rts_delay_before_ms or line.rts_delay_after_ms):
         raise ConfigError(f"{where}.rts_delay_before_ms, rts_delay_after_ms: belong to direction kernel or rts")
     if line.direction == "adapter" and line.rts_when_sending != "high":
         raise ConfigError(f"{where}.rts_when_sending: belongs to direction kernel or rts")
+    if line.protocol == "dlt645" and line.address.startswith("tcp://"):
+        raise ConfigError(f"{where}.address: {line.address!r}: Modbus TCP; a transparent server is rtu+tcp://host:port")
+    if line.protocol != "dlt645" and line.supply_keys is not None:
+        raise ConfigError(f"{where}.supply_keys: belongs to protocol dlt645, and only there")
     if line.local_echo and line.address.startswith("tcp://"):
         raise ConfigError(f"{where}.local_echo: belongs to RTU; Modbus TCP has no echo")
 

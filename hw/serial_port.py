@@ -236,6 +236,8 @@ def _open_device(settings: SerialSettings, sysfs: Path, ioctl: Ioctl) -> serial.
     data_bits, parity, stop_bits = parse_format(settings.format)
     if parity != serial.PARITY_NONE and serial_facts(path, sysfs).is_mini_uart:
         raise OSError(errno.EINVAL, f"{path}: {NO_PARITY}")
+    if _is_pseudo_terminal(path):
+        parity = serial.PARITY_NONE  # it has no wire; where all else is set already, asking for parity is an error
     device = serial.Serial(
         None, settings.baud, bytesize=data_bits, parity=parity, stopbits=stop_bits, timeout=0, exclusive=True
     )
@@ -267,6 +269,13 @@ def _close_to_others(descriptor: int) -> None:
     """
     if os.major(os.fstat(descriptor).st_rdev) not in _PSEUDO_TERMINAL_MAJORS:
         fcntl.ioctl(descriptor, termios.TIOCEXCL)
+
+
+def _is_pseudo_terminal(path: str) -> bool:
+    try:
+        return os.major(os.stat(path).st_rdev) in _PSEUDO_TERMINAL_MAJORS
+    except OSError:
+        return False
 
 
 def _sentence(path: str, problem: BaseException) -> OSError:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from edge.bus.command import commanded
 from edge.bus.frame import Framing, Request
 from edge.bus.plan import EXCEPTIONS_OF_A_HOLE, BlockMap, ReadBlock, ReadCost, ReadItem, ReadLimits, confirming_blocks
 from edge.bus.plausibility import RegisterReading, RegisterWatch
@@ -19,10 +20,16 @@ from edge.core.frozen import quickly
 from edge.core.lean import dataclass
 from edge.meters.model import MeterModel, RelaySpec
 from edge.meters.point import Point, ValueRefused, register_wh, resolution_wh
+from edge.meters.records import MODBUS
 from edge.ports import Clock, ClockReading
 
 _RELAY_ITEM: Final = "relay "
 _EXCEPTION: Final = "exception_"
+_NOT_AUTHORISED: Final = "exception_not_authorised"
+_NO_FITTING_ANSWER: Final = ("timeout", "wrong_length")
+_CONFIRMATION_TRIES: Final = 3
+# A meter that is given a wrong password too often lets nobody in for a day, not even with the right one.
+_BARRED_MS: Final = 24 * 3_600_000
 
 
 _sample, _reading, _made_status = quickly(MeterSample), quickly(RegisterReading), quickly(DeviceStatus)
@@ -69,6 +76,8 @@ class Device:
         self._requests: dict[tuple[int, int, int], Request] = {}
         self._steps = self._planned()
         self._refused_confirmations: set[tuple[int, int]] = set()
+        self._failed_confirmations: Counter[tuple[int, int]] = Counter()  # since the last that did not
+        self._barred_at_ms: int | None = None  # when the meter refused our password
         self._status: DeviceStatus | None = None  # as long as nothing is counted
 
     def status(self, silent: bool) -> DeviceStatus:
@@ -150,9 +159,14 @@ class Device:
     ) -> Generator[Ask, Outcome, OutputResult]:
         """Commands a relay and reads it back. The answer to the command alone proves nothing."""
         spec = _relay_spec(relay)
-        written = yield Ask(self._write_request(relay, spec, closed), self.gap_s)
-        if not written.sent:
-            return OutputResult(False, None, written.reason)
+        refusal: str | None = _NOT_AUTHORISED
+        if not self._is_barred(clock):
+            written = yield from commanded(self._framing, relay, spec, closed, self.gap_s)
+            if not written.sent:
+                return OutputResult(False, None, written.reason)
+            refusal = written.reason
+            if refusal == _NOT_AUTHORISED:
+                self._barred_at_ms = clock.read().elapsed_ms
         item = self._relay_item(relay)
         request = self._read_request(item.function_code, item.address, item.count)
         read = yield Ask(request, max(self.gap_s, spec.settle_ms / 1000))
@@ -166,7 +180,11 @@ class Device:
         on_relay(RelayState(relay.relay_id, clock.read(), state))
         if state is closed:
             return OutputResult(True, state, None)
-        return OutputResult(False, state, written.reason or "not_obeyed")
+        return OutputResult(False, state, refusal or "not_obeyed")
+
+    def _is_barred(self, clock: Clock) -> bool:
+        """Whether the meter refused our password lately; it is not tried again at once."""
+        return self._barred_at_ms is not None and clock.read().elapsed_ms - self._barred_at_ms < _BARRED_MS
 
     def _judge_money(
         self, block: ReadBlock, outcome: Outcome, asked_ms: int, answered: ClockReading, clock: Clock
@@ -201,8 +219,9 @@ class Device:
                 continue
             asked_ms = clock.read().elapsed_ms
             outcome = yield self._ask_block(block)
+            if block != first:
+                self._note_confirmation(block, outcome)
             if outcome.reason in EXCEPTIONS_OF_A_HOLE:
-                self._refused_confirmations.add((block.address, block.count))
                 continue
             if outcome.reason is not None:
                 return None
@@ -214,8 +233,8 @@ class Device:
     def _register_reading(
         self, block: ReadBlock, outcome: Outcome, asked_ms: int, answered: ClockReading
     ) -> RegisterReading | None:
-        item = self._money_item
-        assert item is not None
+        assert self._money_item is not None
+        item = next(item for item in block.items if item.name == self._money_item.name)
         point, words = self._points[item.name], _words_of(item, block, outcome)
         try:
             return _reading(register_wh(point, words), resolution_wh(point, words), asked_ms, answered.elapsed_ms)
@@ -236,12 +255,13 @@ class Device:
         """Tells the states in an answer. One that is new is asked for again: RTU numbers no request, and an old
         answer of the same length looks like the new one.
         """
-        states = self._relay_states(step, outcome)
+        states = self._relay_states(step.relays, step.block, outcome)
         if any(self._told.get(relay_id) is not closed for relay_id, closed in states.items()):
-            again = yield step.ask
+            block, again = yield from self._ask_relays_again(step)
             if again.reason is not None:
                 return
-            confirmed = self._relay_states(step, again)
+            items = step.relays if block is step.block else block.items
+            confirmed = self._relay_states(items, block, again)
             for relay_id in [relay_id for relay_id in states if confirmed.get(relay_id) is not states[relay_id]]:
                 self.count_error("relay_state_unknown")
                 del states[relay_id]
@@ -249,11 +269,37 @@ class Device:
             self._told[relay_id] = closed
             on_relay(RelayState(relay_id, answered, closed))
 
-    def _relay_states(self, step: _Step, outcome: Outcome) -> dict[str, bool]:
+    def _ask_relays_again(self, step: _Step) -> Generator[Ask, Outcome, tuple[ReadBlock, Outcome]]:
+        """From another place where the device has one, which no old answer fits."""
+        item = step.relays[0]
+        if item.elsewhere is not None:
+            block = confirming_blocks(item, step.block, self._limits)[0]
+            if (block.address, block.count) not in self._refused_confirmations:
+                outcome = yield self._ask_block(block)
+                self._note_confirmation(block, outcome)
+                if outcome.reason not in EXCEPTIONS_OF_A_HOLE:
+                    return block, outcome
+        return step.block, (yield step.ask)
+
+    def _note_confirmation(self, block: ReadBlock, outcome: Outcome) -> None:
+        """A read for confirmation that the device refuses is not tried again. Nor is a block of data items that it
+        leaves without a fitting answer time after time: some do so instead of refusing what they do not have.
+        """
+        key = (block.address, block.count)
+        if outcome.reason in EXCEPTIONS_OF_A_HOLE:
+            self._refused_confirmations.add(key)
+        elif outcome.reason is None:
+            del self._failed_confirmations[key]
+        elif outcome.reason in _NO_FITTING_ANSWER and not self._limits.has_neighbours:
+            self._failed_confirmations[key] += 1
+            if self._failed_confirmations[key] == _CONFIRMATION_TRIES:
+                self._refused_confirmations.add(key)
+
+    def _relay_states(self, items: Sequence[ReadItem], block: ReadBlock, outcome: Outcome) -> dict[str, bool]:
         states: dict[str, bool] = {}
-        for item in step.relays:
+        for item in items:
             relay = self.relays[item.name.removeprefix(_RELAY_ITEM)]
-            state = _relay_spec(relay).state(_words_of(item, step.block, outcome))
+            state = _relay_spec(relay).state(_words_of(item, block, outcome))
             if state is None:
                 self.count_error("relay_state_unknown")
             else:
@@ -294,7 +340,13 @@ class Device:
     def _relay_item(self, relay: RelayOnLine) -> ReadItem:
         spec = _relay_spec(relay)
         address = spec.readback_address + relay.channel
-        return ReadItem(_RELAY_ITEM + relay.relay_id, spec.readback_function_code, address, spec.readback_count)
+        return ReadItem(
+            _RELAY_ITEM + relay.relay_id,
+            spec.readback_function_code,
+            address,
+            spec.readback_count,
+            spec.readback_elsewhere,
+        )
 
     def _kept(self) -> frozenset[str]:
         """Items that are asked for again whatever the device says: supply and money are never given up."""
@@ -311,12 +363,6 @@ class Device:
             self._requests[key] = self._framing.read(self.device_id, *key)
         return self._requests[key]
 
-    def _write_request(self, relay: RelayOnLine, spec: RelaySpec, closed: bool) -> Request:
-        words, address = spec.command_words(closed), spec.command_address + relay.channel
-        allowed = relay.model.allows_write(spec.command_function_code, address, len(words))
-        assert allowed, f"{relay.model.id}: a write to {address:#06x} is not on the allow-list"
-        return self._framing.write(self.device_id, spec.command_function_code, address, words)
-
 
 def _points_read(meter: MeterOnLine) -> dict[str, Point]:
     """The points asked for, the money register always among them."""
@@ -330,7 +376,7 @@ def _points_read(meter: MeterOnLine) -> dict[str, Point]:
 
 
 def _point_item(point: Point) -> ReadItem:
-    return ReadItem(point.name, point.function_code, point.address, point.count)
+    return ReadItem(point.name, point.function_code, point.address, point.count, point.elsewhere)
 
 
 def _relay_spec(relay: RelayOnLine) -> RelaySpec:
@@ -348,6 +394,7 @@ def _strictest(models: Sequence[MeterModel]) -> ReadLimits:
     return ReadLimits(
         max_read_registers=min(model.link.max_read_registers for model in models),
         even_register_reads_only=any(model.link.even_register_reads_only for model in models),
+        has_neighbours=all(model.protocol == MODBUS for model in models),
     )
 
 

@@ -60,6 +60,11 @@ class Framing:
     tail_bytes: int  # after the data
     checks: tuple[Check, ...]
 
+    @property
+    def hears_itself(self) -> bool:
+        """Whether each answer stands behind its request."""
+        return False
+
     def read(self, device_id: int, function_code: int, address: int, count: int) -> Request:
         """Asks for `count` registers or coils."""
         assert function_code in READ_BITS + READ_REGISTERS
@@ -112,7 +117,7 @@ class Framing:
                 return check.reason
         return None
 
-    def exception(self, request: Request, received: bytes) -> int | None:
+    def exception(self, request: Request, received: bytes) -> int | str | None:
         """The exception code of a believed answer, None if it is a good one."""
         pdu = received[self.head_bytes :]
         return pdu[1] if pdu[:1] == _exception_code(request) else None
@@ -294,6 +299,10 @@ class EchoedFraming(Framing):
     damaged echo, which says that somebody else was talking.
     """
 
+    @property
+    def hears_itself(self) -> bool:
+        return True
+
     def good_registers(self, request: Request, sent: bytes, received: bytes) -> tuple[int, ...] | None:
         """The same behind the echo."""
         if not received.startswith(sent):
@@ -314,7 +323,7 @@ class EchoedFraming(Framing):
             return "no_local_echo" if bare is None else "damaged_local_echo"
         return Framing.first_failure(self, request, sent, received[len(sent) :])
 
-    def exception(self, request: Request, received: bytes) -> int | None:
+    def exception(self, request: Request, received: bytes) -> int | str | None:
         return Framing.exception(self, request, received[len(request.frame) :])
 
     def words(self, request: Request, received: bytes) -> tuple[int, ...]:
@@ -329,6 +338,15 @@ class EchoedFraming(Framing):
 RTU_ECHOED: Final = EchoedFraming(RTU.name, RTU.head_bytes, RTU.tail_bytes, RTU.checks)
 
 FRAMINGS: Final = {"rtu": RTU, "rtu_echoed": RTU_ECHOED, "mbap": MBAP}
+
+
+def framing_of(name: str) -> Framing:
+    """The framing of this name, DL/T 645 among them, which only a line that speaks it loads."""
+    if name.startswith("dlt645"):
+        from edge.bus.dlt645 import DLT645, DLT645_ECHOED
+
+        return {"dlt645": DLT645, "dlt645_echoed": DLT645_ECHOED}[name]
+    return FRAMINGS[name]
 
 
 def _built_by_pymodbus(

@@ -15,7 +15,7 @@ from typing import Final
 from edge import ports
 from edge.bus.answer_times import AnswerTimes, WaitLimits, answer_view
 from edge.bus.device import Device
-from edge.bus.frame import FRAMINGS
+from edge.bus.frame import framing_of
 from edge.bus.plan import ReadCost, Rounds
 from edge.bus.records import (
     DeviceStatus,
@@ -53,7 +53,6 @@ __all__ = [
 _DRAIN_SILENCE_MS: Final = 550
 _REOPEN_FIRST_S: Final = 1.0
 _MS: Final = 1_000
-_DEVICE_ID_MAX: Final = 247
 # A relay state read back within so many rounds is taken for the present one.
 _FRESH_ROUNDS: Final = 2
 
@@ -97,7 +96,7 @@ class LineMaster:
         self._known: dict[str, _Known] = {}
         self._errors: Counter[str] = Counter()
         self._port_error: str | None = None
-        self._talker = Talker(FRAMINGS[settings.framing], self._timing, self._work, self._note_unasked)
+        self._talker = Talker(framing_of(settings.framing), self._timing, self._work, self._note_unasked)
 
     async def run(self) -> None:
         """Polls until cancelled. A port that is lost or cannot be opened is tried again with back-off."""
@@ -241,7 +240,7 @@ def _devices(
             device_id,
             meter_at.get(device_id),
             [relay for relay in relays if relay.device_id == device_id],
-            FRAMINGS[settings.framing],
+            framing_of(settings.framing),
             cost,
         )
         for device_id in (*boards, *meter_at)
@@ -273,8 +272,11 @@ def _check_places(settings: LineSettings, meters: Sequence[MeterOnLine], relays:
     meter_at: dict[int, str] = {}
     relay_at: dict[tuple[int, int], str] = {}
     for device_id in (*(meter.device_id for meter in meters), *(relay.device_id for relay in relays)):
-        if not 1 <= device_id <= _DEVICE_ID_MAX:
-            raise ValueError(f"line {settings.line_id}: device id {device_id}, allowed: 1..{_DEVICE_ID_MAX}")
+        if not 1 <= device_id <= settings.device_id_max:
+            raise ValueError(f"line {settings.line_id}: device id {device_id}, allowed: 1..{settings.device_id_max}")
+    for model in (*(meter.model for meter in meters), *(relay.model for relay in relays)):
+        if model.protocol != settings.protocol:
+            raise ValueError(f"line {settings.line_id}: speaks {settings.protocol}, model {model.id} {model.protocol}")
     for meter in meters:
         other = meter_at.setdefault(meter.device_id, meter.meter_id)
         if other != meter.meter_id:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from edge.core.lean import dataclass
+from edge.meters.point import Elsewhere
 
 _COILS_PER_READ_MAX: Final = 2_000  # Modbus V1.1b3, 6.1
 _ADDRESSES: Final = 0x1_0000
@@ -21,7 +22,7 @@ _BACKOFF_FIRST_S: Final = 1.0
 TURNAROUND_S: Final = 0.040
 _SILENT_SHARE_MAX: Final = 1 / 12
 _READ_BITS_MAX_FUNCTION: Final = 2
-EXCEPTIONS_OF_A_HOLE: Final = ("exception_2", "exception_3")
+EXCEPTIONS_OF_A_HOLE: Final = ("exception_2", "exception_3", "exception_no_such_data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class ReadItem:
     function_code: int
     address: int
     count: int
+    elsewhere: Elsewhere | None = None  # another read that holds it
 
     @property
     def end(self) -> int:
@@ -75,6 +77,7 @@ class ReadLimits:
 
     max_read_registers: int
     even_register_reads_only: bool
+    has_neighbours: bool = True  # False: addresses are names, and nothing stands between two of them
 
 
 class BlockMap:
@@ -156,7 +159,8 @@ def _span(
         address, end = address - address % 2, end + end % 2
     count_max = _COILS_PER_READ_MAX if bits else limits.max_read_registers
     crossed = any(address < border < end for border in borders)
-    if len(registers) > 1 and (crossed or end - address > count_max):
+    apart = not limits.has_neighbours and len(set(registers)) > 1
+    if len(registers) > 1 and (crossed or apart or end - address > count_max):
         return None
     return address, end - address
 
@@ -179,6 +183,8 @@ def confirming_blocks(item: ReadItem, first: ReadBlock, limits: ReadLimits) -> t
 
     The last one has the same length after all, for a device that answers no other.
     """
+    if not limits.has_neighbours:
+        return (first,) if item.elsewhere is None else (_block_elsewhere(item, item.elsewhere), first)
     step = 2 if limits.even_register_reads_only else 1
     start, end = item.address - item.address % step, item.end + item.end % step
     spans = [(start, end), (start, end + step), (start - step, end), (start - step, end + step)]
@@ -188,6 +194,12 @@ def confirming_blocks(item: ReadItem, first: ReadBlock, limits: ReadLimits) -> t
         if start >= 0 and end <= _ADDRESSES and end - start <= limits.max_read_registers
     ]
     return (*(block for block in blocks if block.count != first.count), first)
+
+
+def _block_elsewhere(item: ReadItem, place: Elsewhere) -> ReadBlock:
+    """The other read that holds an item, which stands there at its offset."""
+    moved = replace(item, address=place.address + place.offset)
+    return ReadBlock(item.function_code, place.address, place.count, (moved,))
 
 
 class Turn:

@@ -6,11 +6,12 @@ Energy is Wh, times are milliseconds (`_ms`) or seconds (`_s`) of the event loop
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from edge.core.lean import dataclass
 from edge.core.units import WattHours
 from edge.meters.model import MeterModel
+from edge.meters.records import DLT645, MODBUS
 from edge.ports import ClockReading, OutputResult, RelayState
 
 __all__ = [
@@ -28,10 +29,15 @@ __all__ = [
     "Verdict",
 ]
 
+if TYPE_CHECKING:
+    from edge.dlt645.authority import Authority  # only a line that speaks it loads it
+
 Verdict = Literal["good", "confirmed_falling", "confirmed_jump"]
 
 MBAP_SCHEME: Final = "tcp://"
 RTU_OVER_TCP_SCHEME: Final = "rtu+tcp://"
+
+_DEVICE_ID_MAX: Final = {MODBUS: 247, DLT645: 999_999_999_998}
 
 # Reasons that say nobody was there; 10 and 11 are how a gateway says it of a device behind it.
 ABSENT: Final = frozenset({"timeout", "exception_10", "exception_11"})
@@ -56,13 +62,21 @@ class LineSettings:
     dead_backoff_s_max: float = 60
     reopen_backoff_s_max: float = 30
     local_echo: bool = False
+    protocol: str = MODBUS
 
     @property
-    def framing(self) -> Literal["rtu", "rtu_echoed", "mbap"]:
-        """RTU on serial devices and rtu+tcp://, MBAP (Modbus TCP) on tcp://."""
+    def framing(self) -> Literal["rtu", "rtu_echoed", "mbap", "dlt645", "dlt645_echoed"]:
+        """RTU on serial devices and rtu+tcp://, MBAP (Modbus TCP) on tcp://; DL/T 645 where the line speaks it."""
+        if self.protocol == DLT645:
+            return "dlt645_echoed" if self.local_echo else "dlt645"
         if self.address.startswith(MBAP_SCHEME):
             return "mbap"
         return "rtu_echoed" if self.local_echo else "rtu"
+
+    @property
+    def device_id_max(self) -> int:
+        """Device ids begin with 1; of DL/T 645 they are the number of an address of twelve digits."""
+        return _DEVICE_ID_MAX[self.protocol]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,7 @@ class RelayOnLine:
     device_id: int
     model: MeterModel
     channel: int = 0
+    authority: "Authority | None" = None  # for a meter of DL/T 645, which takes commands with a password only
 
 
 @dataclass(frozen=True, slots=True)

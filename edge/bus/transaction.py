@@ -12,7 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-from edge.bus.frame import EchoedFraming, Framing, Request
+from edge.bus.frame import Framing, Request
 from edge.core.frozen import quickly
 from edge.core.lean import dataclass
 
@@ -139,7 +139,7 @@ class Transaction:
         """`before`: the conversation on the port that was lost. Its transaction ids go on, and what it left
         unanswered is listened for before anything is said: a server on the way may still deliver it."""
         self._framing, self._timing, self._transitions = framing, timing, transitions
-        self._echoed = isinstance(framing, EchoedFraming)
+        self._echoed = framing.hears_itself
         self.state = State.IDLE
         self.unasked_bytes = 0
         self._request: Request | None = None

@@ -18,10 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge.bus.frame import FRAMINGS
+from edge.bus.dlt645 import Dlt645Framing
+from edge.bus.frame import FRAMINGS, framing_of
 from edge.bus.records import LineSettings
 from edge.bus.scan import ScanOrder, all_bauds, factory_links, scan
-from edge.bus.scan_records import Link, Note, ScanReport
+from edge.bus.scan_dlt645 import ANSWER_S, BAUDS, FORMAT, USUAL_BAUDS, AddressOrder, search
+from edge.bus.scan_records import Link, Note, ScanReport, Talk
 from edge.bus_tool.change import (
     CannotChange,
     ChangePlan,
@@ -51,6 +53,7 @@ from edge.bus_tool.show import LANGUAGES, change_json, note_text, place_json, pl
 from edge.meter_tool.options import EXIT_BAD_INPUT, FORMATS, CommandError, help_of, known_model, print_line, whole
 from edge.meter_tool.show import language_of
 from edge.meters.model import MeterModel, ModelError, load_model, model_files
+from edge.meters.records import DLT645, MODBUS, PROTOCOLS
 from edge.ports import PortOpener
 from hw.port_facts import port_facts
 from hw.serial_facts import serial_facts
@@ -59,6 +62,7 @@ from hw.socket_port import Direction, in_language, line_warnings, opener_for
 EXIT_NOT_WELL = 1
 _WAIT_S = 120
 _IDS_MAX = 247
+_DLT645_MODELS = ("dlt645_2007", "dlt645_2007_3p")
 
 BUS_EXAMPLE = """example:
   wattgate bus scan --line /dev/ttyUSB0
@@ -70,6 +74,7 @@ SCAN_EXAMPLE = """example:
   wattgate bus scan --line /dev/ttyUSB0 --quick               only addresses that installers give first
   wattgate bus scan --line /dev/ttyUSB0 --baud all --ids 1-50,100 --json
   wattgate bus scan --line tcp://10.0.0.5:502
+  wattgate bus scan --line /dev/ttyUSB0 --protocol dlt645     meters of DL/T 645, by their twelve digits
 """
 ADDRESS_EXAMPLE = """example:
   wattgate bus set-address --line /dev/ttyUSB0 --model eastron_sdm630 --device-id 1 --to 7
@@ -99,6 +104,7 @@ def add_bus_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     find = below.add_parser("scan", help="who is on the line", epilog=SCAN_EXAMPLE, formatter_class=raw)
     _add_search_options(find)
     find.add_argument("--quick", action="store_true", help="only the addresses that installers give first")
+    find.add_argument("--protocol", choices=PROTOCOLS, default=MODBUS, help="what the meters speak (modbus)")
     find.set_defaults(run=_guarded(_scan))
 
     doctor = below.add_parser("doctor", help="a report to send", epilog=DOCTOR_EXAMPLE, formatter_class=raw)
@@ -170,7 +176,11 @@ def _add_change_options(parser: argparse.ArgumentParser, number: Callable[[str],
 
 
 def _scan(options: argparse.Namespace) -> int:
-    report, seconds, _ = asyncio.run(_searched(options, _order(options, quick_only=options.quick)))
+    if options.protocol == DLT645:
+        talk = search(_address_order(options))
+    else:
+        talk = scan(_order(options, quick_only=options.quick))
+    report, seconds, _ = asyncio.run(_searched(options, talk))
     if options.json:
         print_line(json.dumps(scan_json(options.line, report, seconds), ensure_ascii=False))
     else:
@@ -180,7 +190,7 @@ def _scan(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     order = _order(options, quick_only=True, repeats=REPEATS, first_ids=options.ids)
-    report, seconds, opened = asyncio.run(_searched(options, order))
+    report, seconds, opened = asyncio.run(_searched(options, scan(order)))
     facts = port_facts(options.line)
     system = {"wattgate": options.version, "system": f"{platform.system()} {platform.release()} {platform.machine()}",
               "python": platform.python_version()}  # fmt: skip
@@ -192,12 +202,12 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0 if report.found and not report.diagnoses else EXIT_NOT_WELL
 
 
-async def _searched(options: argparse.Namespace, order: ScanOrder) -> tuple[ScanReport, float, int]:
+async def _searched(options: argparse.Namespace, talk: Talk[ScanReport]) -> tuple[ScanReport, float, int]:
     """The report, how long it took, and how often the line was opened."""
     started = time.monotonic()
     driver = _driver(options, _progress(options))
     try:
-        report = await driver.run(scan(order))
+        report = await driver.run(talk)
     finally:
         await driver.close()
     return report, time.monotonic() - started, driver.opened
@@ -208,6 +218,24 @@ def _order(options: argparse.Namespace, **more: Any) -> ScanOrder:
     framing = FRAMINGS[_settings(options).framing]
     return ScanOrder(framing, _links(options, models), options.ids or tuple(range(1, _IDS_MAX + 1)), models,
                      answer_s=_answer_s(options), **more)  # fmt: skip
+
+
+def _address_order(options: argparse.Namespace) -> AddressOrder:
+    """Where meters of DL/T 645 are looked for."""
+    if options.ids:
+        raise CommandError("--ids: belongs to protocol modbus; meters of dlt645 are found by wildcards")
+    if options.line.startswith("tcp://"):
+        raise CommandError(f"--line: {options.line} is Modbus TCP; a transparent server is rtu+tcp://host:port")
+    links: tuple[Link, ...] = (Link(USUAL_BAUDS[0], ""),)
+    if _is_serial(options):
+        bauds = {None: USUAL_BAUDS, "all": BAUDS}.get(options.baud) or options.baud
+        links = tuple(Link(baud, format) for format in options.format or (FORMAT,) for baud in bauds)
+    elif options.baud or options.format:
+        raise CommandError(f"{options.line}: speed and format are set at the server")
+    framing = framing_of(_settings(options).framing)
+    assert isinstance(framing, Dlt645Framing)
+    models = tuple(known_model(name, options.models, (DLT645,)) for name in _DLT645_MODELS)
+    return AddressOrder(framing, links, models, options.quick, _answer_s(options) or ANSWER_S)
 
 
 def _answer_s(options: argparse.Namespace) -> float | None:
@@ -238,7 +266,8 @@ def _links(options: argparse.Namespace, models: Sequence[MeterModel]) -> tuple[L
 
 
 def _all_models(options: argparse.Namespace) -> tuple[MeterModel, ...]:
-    return tuple(load_model(name, options.models) for name in model_files(options.models))
+    models = (load_model(name, options.models) for name in model_files(options.models))
+    return tuple(model for model in models if model.protocol == MODBUS)
 
 
 # --- changes ---------------------------------------------------------------------------------
@@ -372,7 +401,8 @@ def _driver(options: argparse.Namespace, on_note: Callable[[Note], None]) -> Dri
 
 
 def _settings(options: argparse.Namespace) -> LineSettings:
-    return LineSettings("bus", options.line, local_echo=options.local_echo)
+    protocol = getattr(options, "protocol", MODBUS)
+    return LineSettings("bus", options.line, local_echo=options.local_echo, protocol=protocol)
 
 
 def _progress(options: argparse.Namespace) -> Callable[[Note], None]:

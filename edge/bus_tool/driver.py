@@ -9,7 +9,7 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from edge.bus.frame import FRAMINGS, RTU_ECHOED, Framing, Request
+from edge.bus.frame import Framing, Request, framing_of
 from edge.bus.scan_records import Exchange, Link, LinkUnusable, Listen, Note, Open, Question, Step, T, Talk
 from edge.bus.talker import Talker
 from edge.bus.transaction import Ask, Outcome, Timing
@@ -63,7 +63,7 @@ class Driver:
     """A line that can be opened with other settings. `run` does what a generator of steps wants."""
 
     def __init__(self, framing: str, opener: Opener, on_note: Callable[[Note], None]) -> None:
-        self.framing: Framing = FRAMINGS[framing]
+        self.framing: Framing = framing_of(framing)
         self._opener, self._on_note = opener, on_note
         self._tap: Tap | None = None
         self._talker: Talker | None = None
@@ -173,11 +173,11 @@ class Driver:
     def _heard(self, outcome: Outcome) -> bytes:
         """What came, without the request that an adapter with a known echo sends back first."""
         assert self._tap is not None
-        echo = outcome.request.frame if self.framing is RTU_ECHOED else b""
+        echo = outcome.request.frame if self.framing.hears_itself else b""
         return self._tap.received.removeprefix(echo)
 
     def _latency_ms(self, tap: Tap) -> float | None:
-        if tap.first_at is None or tap.sent_at is None or self.framing is RTU_ECHOED:
+        if tap.first_at is None or tap.sent_at is None or self.framing.hears_itself:
             return None
         return max(0.0, tap.first_at - tap.sent_at - tap.sent_bytes * self._timing.byte_s) * 1000
 

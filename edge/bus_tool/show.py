@@ -166,7 +166,7 @@ def _found_lines(language: str, found: Sequence[Found]) -> list[str]:
         recognition, latency = row.recognition, latency_json(row.health.latencies_ms)
         rows.append(
             (
-                f"{row.device_id}",
+                recognition.identity.get("address", f"{row.device_id}"),
                 link_text(row.link),
                 " / ".join(recognition.models) or say(language, "model.unknown"),
                 say(language, f"confidence.{recognition.confidence or 'none'}"),

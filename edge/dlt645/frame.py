@@ -7,7 +7,7 @@ Source: DL/T 645-2007, clause 5 (link layer) and annex A.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 READ: Final = 0x11
@@ -19,6 +19,8 @@ _START: Final = 0x68
 _END: Final = 0x16
 _LEAD: Final = 0xFE
 _LEAD_BYTES_MAX: Final = 4  # "before a frame 1 to 4 bytes FEH are sent": to wake the receiver
+_LEAD_BYTES_HEARD_MAX: Final = 8  # more are noise: a line that babbles FEH must not be waited for
+_WILDCARD: Final = "A"
 _OFFSET: Final = 0x33
 _HEAD_BYTES: Final = 10  # two starts, address, control, length
 _TAIL_BYTES: Final = 2
@@ -48,6 +50,8 @@ class Request:
     control: int
     identifier: int | None  # an answer must repeat it
     frame: bytes
+    exactly_bytes: int | None = None  # of the answer's data behind the identifier; None: any length
+    multiple_of: int = 1  # without `exactly_bytes`: a block holds whole values
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,12 @@ class Refused:
     detail: str = ""
 
 
-def read_request(address: str, identifier: int) -> Request:
-    """Asks a meter for a data item."""
-    return _request(address, READ, identifier, b"")
+def read_request(address: str, identifier: int, exactly_bytes: int | None = None, multiple_of: int = 1) -> Request:
+    """Asks a meter for a data item. Without `exactly_bytes` a block, of which the first part is enough.
+
+    An address with AA in its leading places asks every meter whose last digits these are.
+    """
+    return replace(_request(address, READ, identifier, b""), exactly_bytes=exactly_bytes, multiple_of=multiple_of)
 
 
 def address_request() -> Request:
@@ -95,30 +102,48 @@ def is_address(text: str) -> bool:
     return len(text) == 12 and text.isascii() and text.isdigit() and text != "9" * 12
 
 
+def is_pattern(text: str) -> bool:
+    """Whether it is such an address, or the last digits of some with AA before them."""
+    known = text.lstrip(_WILDCARD)
+    return is_address(text) or (
+        len(text) == 12 and len(known) % 2 == 0 and (not known or (known.isascii() and known.isdigit()))
+    )
+
+
 def whole_bytes(received: bytes) -> int | None:
-    """How long the frame that began will be, with what leads it; None until its length has come."""
+    """How long the frame that began will be, with what leads it; None until its length has come.
+
+    What cannot become a frame is as long as it is: nothing is waited for.
+    """
     start = _lead_bytes(received)
+    if start > _LEAD_BYTES_HEARD_MAX or received[start : start + 1] not in (b"", bytes((_START,))):
+        return len(received)
     if len(received) < start + _HEAD_BYTES:
         return None
     return start + _HEAD_BYTES + received[start + _HEAD_BYTES - 1] + _TAIL_BYTES
 
 
+def without_lead(received: bytes) -> bytes:
+    """What came, from its first byte that is not FEH; of more of them than lead a frame some are left."""
+    return received[min(_lead_bytes(received), _LEAD_BYTES_HEARD_MAX) :]
+
+
 def judge(request: Request, sent: bytes, received: bytes) -> Answer | Refused:
     """The answer to a request, or the reason of the first check that fails."""
-    frame = received[_lead_bytes(received) :]
+    frame = without_lead(received)
     for reason, passes in CHECKS:
         if not passes(request, sent, frame):
             return Refused(reason)
     data = _data(frame)
     if frame[8] & _REFUSAL:
         said = [name for bit, name in enumerate(ERRORS) if data[0] >> bit & 1]
-        return Refused("meter_refused", ", ".join(said) or f"error {data[0]:02X}")
+        return Refused("meter_refused", said[-1] if said else ERRORS[0])  # the one that says most
     skipped = 0 if request.identifier is None else _IDENTIFIER_BYTES
     return Answer(_address_of(frame), data[skipped:], bool(frame[8] & _MORE))
 
 
 def _request(address: str, control: int, identifier: int | None, data: bytes) -> Request:
-    assert address == ANY_ADDRESS or is_address(address)
+    assert is_pattern(address)
     head = b"" if identifier is None else identifier.to_bytes(_IDENTIFIER_BYTES, "little")
     return Request(address, control, identifier, encode_frame(address, control, head + data))
 
@@ -175,14 +200,14 @@ def _sum_is_good(request: Request, sent: bytes, frame: bytes) -> bool:
 
 
 def _address_matches(request: Request, sent: bytes, frame: bytes) -> bool:
-    """To a question for the address any meter may answer, but with an address."""
+    """Every meter that a pattern means may answer, but with its address."""
     found = _address_of(frame)
-    return is_address(found) and request.address in (found, ANY_ADDRESS)
+    return is_address(found) and found.endswith(request.address.lstrip(_WILDCARD))
 
 
 def _control_matches(request: Request, sent: bytes, frame: bytes) -> bool:
     good = {request.control | _ANSWER, request.control | _ANSWER | _REFUSAL}
-    if request.control == READ:
+    if request.control == READ and request.exactly_bytes is None:  # the first part of a block holds its first value
         good.add(READ | _ANSWER | _MORE)
     return frame[8] in good
 
@@ -192,7 +217,10 @@ def _length_matches(request: Request, sent: bytes, frame: bytes) -> bool:
     if frame[8] & _REFUSAL:
         return length == 1
     if request.control == READ:
-        return _IDENTIFIER_BYTES < length <= _DATA_BYTES_MAX
+        data_bytes = length - _IDENTIFIER_BYTES
+        if request.exactly_bytes is not None:
+            return data_bytes == request.exactly_bytes
+        return 0 < data_bytes <= _DATA_BYTES_MAX and data_bytes % request.multiple_of == 0
     return length == (6 if request.control == READ_ADDRESS else 0)
 
 

@@ -6,10 +6,10 @@ its relay moved: read status word 3 back. Source: DL/T 645-2007 clause 7.10 and 
 reserved, N3..N8 end of validity as ss mm hh DD MM YY in BCD.
 """
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
 
+from edge.dlt645.authority import Authority
 from edge.dlt645.frame import Request, control_request
 
 
@@ -23,22 +23,6 @@ class SupplyCommand(IntEnum):
     ALARM_END = 0x2B
     KEEP_SUPPLY = 0x3A
     KEEP_SUPPLY_END = 0x3B
-
-
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """Who commands: password level 0-9, six digits, and an operator code of eight. Not shown in a printout."""
-
-    level: int
-    password: str = field(repr=False)
-    operator: str
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.level <= 9:
-            raise ValueError(f"level: is {self.level}, allowed is 0 to 9")
-        for name, value, length in (("password", self.password, 6), ("operator", self.operator, 8)):
-            if len(value) != length or not (value.isascii() and value.isdigit()):
-                raise ValueError(f"{name}: must be {length} decimal digits")
 
 
 def supply_request(address: str, command: SupplyCommand, authority: Authority, valid_until: datetime) -> Request:

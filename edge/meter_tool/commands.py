@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge.bus.frame import FRAMINGS
+from edge.bus.frame import framing_of
 from edge.bus.records import LineSettings
 from edge.bus.transaction import Timing
 from edge.meter_tool.options import EXIT_BAD_INPUT, CommandError, help_of, known_model, print_line, whole
@@ -31,12 +31,15 @@ from edge.meter_tool.show import (
     say,
 )
 from edge.meters.model import MeterModel, ModelError, load_model, model_files, read_model_file
+from edge.meters.records import DLT645, MODBUS, PROTOCOLS
 from edge.ports import PortOpener
 from hw.socket_port import Direction, in_language, line_warnings, opener_for
 
 EXIT_POINT_FAILED = 1
 _TIMEOUT_MS = 500
 _DRAIN_SILENCE_MS = 550
+_DLT645_MODEL = "dlt645_2007"
+_ADDRESS_DIGITS, _BROADCAST = 12, 999_999_999_999
 _FORMATS = ("8N1", "8N2", "8E1", "8E2", "8O1", "8O2")
 
 METER_EXAMPLE = """example:
@@ -48,6 +51,7 @@ READ_EXAMPLE = """example:
   wattgate meter read --line tcp://10.0.0.5:502 --device-id 3 --model abb_b23 --points energy_import_total,frequency
   wattgate meter read --line rtu+tcp://10.0.0.6:4001 --device-id 7 --model chint_dtsu666 --json
   wattgate meter read --line /dev/ttyAMA0 --direction kernel --model eastron_sdm120
+  wattgate meter read --line /dev/ttyUSB0 --protocol dlt645 --address 320100000147
 """
 WATCH_EXAMPLE = """example:
   wattgate meter watch --line /dev/ttyUSB0 --device-id 1 --model eastron_sdm120 --points power_total --every 2
@@ -78,7 +82,7 @@ class _Job:
 
     def reader(self) -> MeterReader:
         """A reader that has asked nothing yet."""
-        framing = FRAMINGS[self.settings.framing]
+        framing = framing_of(self.settings.framing)
         return MeterReader(self.model, self.device_id, self.names, framing, self.timing, merge=self.merge)
 
 
@@ -124,8 +128,11 @@ def _add_line_options(parser: argparse.ArgumentParser) -> None:
     add("--direction", choices=("adapter", "kernel", "rts"), default="adapter",
         help="who turns an RS-485 line around (adapter)")  # fmt: skip
     add("--rts-when-sending", choices=("high", "low"), default="high", help="for --direction kernel and rts (high)")
-    add("--device-id", type=whole(1, 247), metavar="N", help="device id, 1 to 247 (the model's)")
-    add("--model", required=True, metavar="ID", help="see `wattgate meter models`")
+    add("--protocol", choices=PROTOCOLS, help="what the meter speaks (as its model; without a model modbus)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--device-id", type=whole(1, 247), metavar="N", help="device id, 1 to 247 (the model's)")
+    where.add_argument("--address", type=_address, metavar="DIGITS", help="the 12 digits of a dlt645 meter")
+    add("--model", metavar="ID", help=f"see `wattgate meter models` (of protocol dlt645: {_DLT645_MODEL})")
     add("--points", type=_names, metavar="NAME,...", help="what to read (all points of the model)")
     add("--merge", action="store_true", help="read neighbours with one request, as the gateway does")
     add("--timeout-ms", type=whole(10, 10_000), metavar="N",
@@ -155,7 +162,7 @@ def _watch(options: argparse.Namespace) -> int:
 def _models(options: argparse.Namespace) -> int:
     language = _language(options)
     if options.model is not None:
-        model = known_model(options.model, options.models)
+        model = known_model(options.model, options.models, PROTOCOLS)
         print_line(json.dumps(model_json(model), ensure_ascii=False) if options.json else model_text(language, model))
         return 0
     models = [load_model(name, options.models) for name in model_files(options.models)]
@@ -260,11 +267,12 @@ def _say_reading(job: _Job, options: argparse.Namespace, reading: MeterReading) 
 
 
 def _job(options: argparse.Namespace) -> _Job:
-    model = known_model(options.model, options.models)
+    model = _model(options)
     link = model.link
     baud, format = options.baud or link.default_baud, options.format or link.default_format
     timeout_ms = options.timeout_ms or max(_TIMEOUT_MS, 1.1 * (link.max_response_ms or 0))
-    settings = LineSettings("meter", options.line, baud, format, timeout_ms, local_echo=options.local_echo)
+    settings = LineSettings("meter", options.line, baud, format, timeout_ms, local_echo=options.local_echo,
+                            protocol=model.protocol)  # fmt: skip
     direction = Direction(options.direction, options.rts_when_sending)
     try:
         opener = opener_for(options.line, baud, format, direction)
@@ -274,13 +282,29 @@ def _job(options: argparse.Namespace) -> _Job:
         sys.stderr.write(f"wattgate: {warning.text(_language(options))}\n")
     return _Job(
         model=model,
-        device_id=options.device_id or link.default_device_id,
+        device_id=options.address or options.device_id or link.default_device_id,
         names=_chosen(model, options.points),
         settings=settings,
         timing=_timing(settings, link.max_response_ms or 0),
         opener=opener,
         merge=options.merge,
     )
+
+
+def _model(options: argparse.Namespace) -> MeterModel:
+    """The model that is named, or the general one of a protocol; place and line must be those of its protocol."""
+    name = options.model or (_DLT645_MODEL if options.protocol == DLT645 else None)
+    if name is None:
+        raise CommandError("--model: is missing; only with --protocol dlt645 it is not needed")
+    model = known_model(name, options.models, PROTOCOLS if options.protocol is None else (options.protocol,))
+    if model.protocol == MODBUS and options.address is not None:
+        raise CommandError(f"--address: belongs to protocol dlt645; model {model.id} has --device-id")
+    if model.protocol == DLT645:
+        if options.address is None:
+            raise CommandError(f"--address: is missing; model {model.id} is asked by the 12 digits on the meter")
+        if options.line.startswith("tcp://"):
+            raise CommandError(f"--line: {options.line} is Modbus TCP; a transparent server is rtu+tcp://host:port")
+    return model
 
 
 def _chosen(model: MeterModel, names: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -307,6 +331,12 @@ def _names(text: str) -> tuple[str, ...]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME,NAME,...")
     return names
+
+
+def _address(text: str) -> int:
+    if len(text) > _ADDRESS_DIGITS or not (text.isascii() and text.isdigit()) or int(text) in (0, _BROADCAST):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the address of a meter, at most 12 decimal digits")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

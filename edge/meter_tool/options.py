@@ -6,11 +6,12 @@ found and what is allowed, and exit status 2. Baud rates in bits a second, forma
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from edge.meters.model import MeterModel, load_model, model_files
+from edge.meters.records import MODBUS
 
 EXIT_BAD_INPUT = 2
 FORMATS = ("8N1", "8N2", "8E1", "8E2", "8O1", "8O2")
@@ -32,12 +33,15 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return number
 
 
-def known_model(name: str, folder: Path | None) -> MeterModel:
+def known_model(name: str, folder: Path | None, protocols: Sequence[str] = (MODBUS,)) -> MeterModel:
     """The model of that name, `folder` with those of one's own included. Raises CommandError, or ModelError."""
     known = model_files(folder)
     if name not in known:
         raise CommandError(f"model {name!r} is not known; there are {', '.join(known)}")
-    return load_model(name, folder)
+    model = load_model(name, folder)
+    if model.protocol not in protocols:
+        raise CommandError(f"model {name!r} speaks {model.protocol}; here it must be {' or '.join(protocols)}")
+    return model
 
 
 def help_of(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:

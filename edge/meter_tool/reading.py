@@ -5,7 +5,6 @@ decimals in the point's unit; times are seconds of the event loop.
 """
 
 import asyncio
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -16,11 +15,12 @@ from edge.bus.records import ABSENT
 from edge.bus.talker import Talker
 from edge.bus.transaction import Ask, Outcome, Timing
 from edge.meters.model import MeterModel, Point, ValueRefused
+from edge.meters.records import MODBUS
 from edge.ports import PortOpener
 
 _TRIES_MAX = 2
 # What a second try cannot change: no such function, address or value.
-_FINAL_EXCEPTIONS = ("exception_1", *EXCEPTIONS_OF_A_HOLE)
+_FINAL_EXCEPTIONS = ("exception_1", "exception_not_authorised", *EXCEPTIONS_OF_A_HOLE)
 # A device that has answered nothing to so many blocks is not asked for the rest: it would cost a second each.
 _SILENT_BLOCKS_MAX = 4
 PORT_LOST = "port_lost"
@@ -148,7 +148,7 @@ class MeterReader:
             except ValueRefused as refused:
                 self._reading.failed[item.name] = refused.reason
                 continue
-            self._reading.points[item.name] = PointValue(value, point.unit, struct.pack(f">{len(own)}H", *own))
+            self._reading.points[item.name] = PointValue(value, point.unit, point.wire_bytes(own))
 
     def _split(self, block_map: BlockMap, block: ReadBlock, reason: str) -> None:
         before = set(block_map.blocks)
@@ -171,7 +171,8 @@ class MeterReader:
 def _maps(points: Sequence[Point], model: MeterModel, timing: Timing, *, merge: bool) -> list[BlockMap]:
     """The reads: each place for itself, or merged over holes as the agent does."""
     items = [ReadItem(point.name, point.function_code, point.address, point.count) for point in points]
-    limits = ReadLimits(model.link.max_read_registers, model.link.even_register_reads_only)
+    link, has_neighbours = model.link, model.protocol == MODBUS
+    limits = ReadLimits(link.max_read_registers, link.even_register_reads_only, has_neighbours)
     cost = ReadCost.of_line(timing.byte_s, timing.gap_s)
     if merge:
         return [BlockMap(items, limits, cost)]

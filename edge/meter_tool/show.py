@@ -13,6 +13,7 @@ from unicodedata import east_asian_width
 
 from edge.meter_tool.reading import MeterReading
 from edge.meters.model import MeterModel
+from edge.meters.records import DLT645
 
 LANGUAGES = ("en", "zh")
 
@@ -40,7 +41,7 @@ def reading_json(model: MeterModel, device_id: int, reading: MeterReading) -> di
     """One pass over a meter as an object."""
     return {
         "model": model.id,
-        "device_id": device_id,
+        "device_id": place_of(model, device_id),
         "points": {
             name: {"value": exact(row.value), "unit": row.unit, "raw": row.raw.hex()}
             for name, row in reading.points.items()
@@ -53,7 +54,8 @@ def reading_json(model: MeterModel, device_id: int, reading: MeterReading) -> di
 
 def reading_text(language: str, model: MeterModel, device_id: int, reading: MeterReading) -> str:
     """One pass over a meter as a table."""
-    lines = [say(language, "reading", name=model.name, vendor=model.vendor, device_id=device_id)]
+    place = place_of(model, device_id)
+    lines = [say(language, "reading", name=model.name, vendor=model.vendor, device_id=place)]
     rows = [
         (name, exact(row.value), "" if row.unit == "1" else row.unit, row.raw.hex())
         for name, row in reading.points.items()
@@ -64,6 +66,11 @@ def reading_text(language: str, model: MeterModel, device_id: int, reading: Mete
     ]
     lines.append(say(language, "requests", requests=reading.requests, errors=reading.errors))
     return "\n".join(lines)
+
+
+def place_of(model: MeterModel, device_id: int) -> int | str:
+    """A device id as people know it: of DL/T 645 the twelve digits on the meter."""
+    return f"{device_id:012d}" if model.protocol == DLT645 else device_id
 
 
 def reason_text(language: str, code: str) -> str:
@@ -86,6 +93,7 @@ def model_json(model: MeterModel) -> dict[str, Any]:
         "confidence": model.confidence,
         "incomplete": model.incomplete,
         "device_id": model.link.default_device_id,
+        "protocol": model.protocol,
         "baud": model.link.default_baud,
         "format": model.link.default_format,
         "relay": relay_kind(model),
@@ -122,7 +130,8 @@ def models_text(language: str, models: Sequence[MeterModel]) -> str:
     rows = [head]
     for model in models:
         link = model.link
-        line = f"{link.default_baud} {link.default_format} #{link.default_device_id}"
+        place = "" if model.protocol == DLT645 else f" #{link.default_device_id}"
+        line = f"{link.default_baud} {link.default_format}{place}"
         relay = say(language, f"relay.{relay_kind(model)}")
         name = f"{model.vendor} {model.name}"
         rows.append((model.id, name, str(model.phases), str(len(model.points)), relay, line))
@@ -134,7 +143,15 @@ def model_text(language: str, model: MeterModel) -> str:
     lines = [models_text(language, [model]), ""]
     lines += _columns(
         [
-            (name, f"FC{row.function_code:02}", f"0x{row.address:04X}", row.type, row.order, row.unit, f"x {row.scale}")
+            (
+                name,
+                f"FC{row.function_code:02}",
+                f"0x{row.address:0{_digits_of(model)}X}",
+                row.type,
+                row.order,
+                row.unit,
+                f"x {row.scale}",
+            )
             for name, row in model.points.items()
         ]
     )
@@ -148,6 +165,10 @@ def model_text(language: str, model: MeterModel) -> str:
         if told:
             lines += ["", say(language, key), *(f"- {text}" for text in told)]
     return "\n".join(lines)
+
+
+def _digits_of(model: MeterModel) -> int:
+    return 8 if model.protocol == DLT645 else 4
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:

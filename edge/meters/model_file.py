@@ -13,6 +13,8 @@ from typing import Final
 from edge.meters.checked_table import CheckedTable
 from edge.meters.point import REGISTER_TYPES, UNITS, WATT_HOURS_PER_UNIT, WORD_ORDERS, Point
 from edge.meters.records import (
+    MODBUS,
+    PROTOCOLS,
     READ_COILS,
     READ_DISCRETE_INPUTS,
     READ_HOLDING,
@@ -52,18 +54,24 @@ def read_model_file(path: Path) -> MeterModel:
 
 
 def _read_model(table: CheckedTable, stem: str) -> MeterModel:
+    protocol = table.optional_text("protocol", PROTOCOLS) or MODBUS
+    read_link, read_point, read_relay, read_writes = _read_link, _read_point, _read_relay, _read_writes
+    if protocol != MODBUS:
+        from edge.meters import data_items
+
+        read_link, read_point, read_relay, read_writes = data_items.READERS
     model = MeterModel(
         id=_read_id(table, stem),
         vendor=table.text("vendor"),
         name=table.text("model"),
         phases=table.one_of("phases", (0, 1, 3)),
         confidence=table.text("confidence", _CONFIDENCES),
-        link=_read_link(table.table("link")),
-        points=MappingProxyType({name: _read_point(name, row) for name, row in table.named_tables("points")}),
+        link=read_link(table.table("link")),
+        points=MappingProxyType({name: read_point(name, row) for name, row in table.named_tables("points")}),
         money_point=table.optional_text("money_point"),
         identity=_read_registers(table, "identity"),
-        relay=_read_relay(table.table("relay")) if table.has("relay") else None,
-        write_allowed=tuple(map(_read_allowed, table.listed_tables("write_allowed"))),
+        relay=read_relay(table.table("relay")) if table.has("relay") else None,
+        write_allowed=read_writes(table),
         write_forbidden=tuple(map(_read_forbidden, table.listed_tables("write_forbidden"))),
         hazards=table.texts("hazards"),
         sources=table.texts("sources"),
@@ -78,6 +86,8 @@ def _read_model(table: CheckedTable, stem: str) -> MeterModel:
         confidence_note=table.optional_text("confidence_note"),
         variants=table.optional_texts("variants"),
         notes=table.optional_texts("notes"),
+        protocol=protocol,
+        round_points=table.optional_texts("round_points"),
     )
     table.done()
     for check in (_check_points, _check_usable, _check_writes, _check_relay_is_allowed):
@@ -102,10 +112,13 @@ def _check_points(model: MeterModel, table: CheckedTable) -> None:
     if model.points and (money is None or money.unit not in WATT_HOURS_PER_UNIT):
         energies = ", ".join(name for name, row in model.points.items() if row.unit in WATT_HOURS_PER_UNIT)
         raise table.refusal("money_point", model.money_point, energies or "the name of an energy point")
+    for name in model.round_points:
+        if name not in model.points:
+            raise table.refusal("round_points", name, ", ".join(model.points) or "no such key without points")
     if not model.points and model.money_point is not None:
         raise table.refusal("money_point", model.money_point, "no such key in a model without points")
     for name, point in model.points.items():
-        if point.count > model.link.max_read_registers:
+        if model.protocol == MODBUS and point.count > model.link.max_read_registers:
             allowed = f"at least {point.count}, which point {name} takes"
             raise table.refusal("link.max_read_registers", model.link.max_read_registers, allowed)
 
@@ -319,6 +332,10 @@ def _read_unusable_relay(table: CheckedTable) -> UnusableRelay:
     )
     table.done()
     return relay
+
+
+def _read_writes(table: CheckedTable) -> tuple[AllowedWrite, ...]:
+    return tuple(map(_read_allowed, table.listed_tables("write_allowed")))
 
 
 def _read_allowed(table: CheckedTable) -> AllowedWrite:

@@ -30,6 +30,16 @@ BINARY_TYPES: Final[dict[str, tuple[int, str]]] = {
 BCD_TYPES: Final[dict[str, int]] = {"bcd16": 1, "bcd32": 2, "bcd48": 3, "bcd64": 4}
 # Decimal types: four digits a register, the register a number 0 to 9999.
 MOD10_TYPES: Final[dict[str, int]] = {"mod10_32": 2, "mod10_48": 3, "mod10_64": 4}
+# Types of data items in octets, least significant first: decimal digits, the same with a sign in the top bit, bits.
+OCTET_TYPES: Final[dict[str, int]] = {
+    "octet_bcd16": 2,
+    "octet_bcd24": 3,
+    "octet_bcd32": 4,
+    "octet_bcd40": 5,
+    "octet_bcd48": 6,
+    "octet_signed24": 3,
+    "octet_bits16": 2,
+}
 REGISTER_TYPES: Final[dict[str, int]] = {
     **{name: count for name, (count, _) in BINARY_TYPES.items()},
     **BCD_TYPES,
@@ -39,10 +49,20 @@ WORD_ORDERS: Final = ("msw", "lsw")
 WATT_HOURS_PER_UNIT: Final[dict[str, int]] = {"Wh": 1, "kWh": 1_000, "MWh": 1_000_000}
 UNITS: Final = ("V", "A", "W", "var", "VA", "Hz", "1", "kvarh", *WATT_HOURS_PER_UNIT)
 
+_SIGN: Final = 0x80
 _WORDS: Final = {count: f">{count}H" for count in range(1, 5)}
 _EXPONENT_BITS: Final[dict[str, tuple[int, int]]] = {"f32": (23, 0xFF), "f64": (52, 0x7FF)}
 # The longest exact binary64 has 767 digits; a product that would be rounded is a bug, hence the trap.
 _EXACT: Final = Context(prec=1200, traps=[Inexact, InvalidOperation])
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Another read that holds the same value: a block around it."""
+
+    address: int
+    count: int
+    offset: int  # of the value in the block
 
 
 class ValueRefused(ValueError):
@@ -58,8 +78,8 @@ class Point:
     """A value of a meter. The value in `unit` is the raw number times `scale`."""
 
     name: str
-    function_code: int  # 3 holding registers, 4 input registers
-    address: int  # as on the wire, from 0
+    function_code: int  # 3 holding registers, 4 input registers; 11H of DL/T 645: a data item
+    address: int  # as on the wire, from 0; of a data item its identifier
     type: str
     order: str  # msw: most significant word first; lsw: least significant word first
     unit: str
@@ -67,11 +87,12 @@ class Point:
     invalid: int | None = None  # raw pattern by which the meter says "no value"
     confidence: str | None = None  # where it differs from the model's
     note: str | None = None
+    elsewhere: Elsewhere | None = None
 
     @property
     def count(self) -> int:
-        """How many registers the point takes."""
-        return REGISTER_TYPES[self.type]
+        """How many registers the point takes; of a data item how many octets."""
+        return REGISTER_TYPES.get(self.type) or OCTET_TYPES[self.type]
 
     def decode(self, registers: Sequence[int]) -> Decimal:
         """The exact value. Raises ValueRefused for not-a-number, infinity and the invalid pattern."""
@@ -82,13 +103,20 @@ class Point:
     def raw_bytes(self, registers: Sequence[int]) -> bytes:
         """The registers' bytes, most significant word first. Raises ValueRefused as `decode` does, but for digits."""
         assert len(registers) == self.count, f"{self.name} takes {self.count} registers, got {len(registers)}"
-        raw = struct.pack(_WORDS[self.count], *(registers if self.order == "msw" else reversed(registers)))
+        if self.type in OCTET_TYPES:
+            raw = bytes(reversed(registers))
+        else:
+            raw = struct.pack(_WORDS[self.count], *(registers if self.order == "msw" else reversed(registers)))
         bits = int.from_bytes(raw, "big")
         if bits == self.invalid:
             raise ValueRefused("invalid_value", f"{self.name}: the meter says it has no value (0x{raw.hex()})")
         if self.type in _EXPONENT_BITS and _exponent(bits, self.type) == _EXPONENT_BITS[self.type][1]:
             raise ValueRefused("not_a_number", f"{self.name}: 0x{raw.hex()} is not a finite number")
         return raw
+
+    def wire_bytes(self, registers: Sequence[int]) -> bytes:
+        """The bytes as they came."""
+        return bytes(registers) if self.type in OCTET_TYPES else struct.pack(_WORDS[self.count], *registers)
 
     def resolution(self, registers: Sequence[int]) -> Fraction:
         """One step of the register at this reading, in `unit`: grows with the value for floats."""
@@ -125,12 +153,17 @@ def number_of(register_type: str, raw: bytes, name: str) -> int | float:
     if register_type in BINARY_TYPES:
         number: int | float = struct.unpack(BINARY_TYPES[register_type][1], raw)[0]
         return number
+    if register_type == "octet_bits16":
+        return int.from_bytes(raw, "big")
+    negative = register_type == "octet_signed24" and raw[0] >= _SIGN
+    if negative:
+        raw = bytes((raw[0] - _SIGN, *raw[1:]))
     text = raw.hex()
     if register_type in MOD10_TYPES:
         text = "".join(f"{word:04d}" for word in struct.unpack(f">{len(raw) // 2}H", raw))
     if len(text) != 2 * len(raw) or not text.isdecimal():
         raise ValueRefused("not_a_number", f"{name}: 0x{raw.hex()} is not {register_type}")
-    return int(text)
+    return -int(text) if negative else int(text)
 
 
 def register_wh(point: Point, registers: Sequence[int]) -> WattHours:

@@ -10,10 +10,14 @@ from decimal import Decimal
 from typing import Final
 
 from edge.core.lean import dataclass
-from edge.meters.point import BINARY_TYPES, REGISTER_TYPES, Point
+from edge.meters.point import BINARY_TYPES, REGISTER_TYPES, Elsewhere, Point
 
 READ_COILS, READ_DISCRETE_INPUTS, READ_HOLDING, READ_INPUT = 1, 2, 3, 4
 WRITE_COIL, WRITE_REGISTER, WRITE_REGISTERS = 5, 6, 16
+READ_DATA, CONTROL_SUPPLY = 0x11, 0x1C  # control codes of DL/T 645-2007
+MODBUS, DLT645 = "modbus", "dlt645"
+PROTOCOLS: Final = (MODBUS, DLT645)
+_NOT_THERE: Final = 0xFF  # an octet of a data item that the meter does not fill
 # Types of registers that are no number: two characters a register, one in its low byte, and whatever it is.
 TEXT, TEXT_LOW_BYTES, RAW = "text", "text_low_bytes", "raw"
 UNCOUNTED_TYPES: Final = (TEXT, TEXT_LOW_BYTES, RAW)
@@ -90,13 +94,13 @@ class RelaySpec:
     """How supply is switched and how its state is read back. Channel n stands n addresses further."""
 
     channels: int
-    command_function_code: int  # 5, 6 or 16
+    command_function_code: int  # 5, 6 or 16; 1CH of DL/T 645, whose words are the command N1
     command_address: int
     close_words: tuple[int, ...]
     open_words: tuple[int, ...]
-    readback_function_code: int  # 1..4
+    readback_function_code: int  # 1..4; 11H of DL/T 645
     readback_address: int
-    readback_count: int  # coils or registers
+    readback_count: int  # coils or registers; octets of a data item
     readback_mask: int  # over the read-back taken as one number, most significant word first
     closed_value: int
     open_value: int
@@ -105,6 +109,7 @@ class RelaySpec:
     event_log: Register | None = None
     confidence: str | None = None
     note: str | None = None
+    readback_elsewhere: Elsewhere | None = None
 
     def command_words(self, closed: bool) -> tuple[int, ...]:
         """What is written to close or to open."""
@@ -112,6 +117,11 @@ class RelaySpec:
 
     def state(self, words: Sequence[int]) -> bool | None:
         """True closed, False open, None when the read-back says neither."""
+        if self.readback_function_code == READ_DATA:
+            if set(words) == {_NOT_THERE}:
+                return None
+            number = int.from_bytes(bytes(words), "little")
+            return {self.closed_value: True, self.open_value: False}.get(number & self.readback_mask)
         number = 0
         for word in words:
             number = number << (1 if self.readback_function_code <= READ_DISCRETE_INPUTS else 16) | word
@@ -191,6 +201,8 @@ class MeterModel:
     confidence_note: str | None = None
     variants: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    protocol: str = MODBUS
+    round_points: tuple[str, ...] = ()  # all that the gateway reads every round, where all would be slow; empty: all
 
     def allows_write(self, function_code: int, address: int, count: int) -> bool:
         """Whether this exact write is on the model's list."""

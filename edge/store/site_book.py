@@ -31,11 +31,14 @@ from edge.core.token import KEY_EXPIRY_MAX
 from edge.core.units import MoneyNano
 from edge.core.watch import Thresholds, check_thresholds
 
+_TWELVE_DIGITS = re.compile(r"[0-9]{12}")
 _ROW_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 LocalId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}(?!\n)$")]  # as they travel (CONTRACT.md)
 LineId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,23}(?!\n)$")]  # as in the configuration
-DeviceId = Annotated[int, Meta(ge=1, le=247)]  # of Modbus
+_MODBUS_ID_MAX = 247
+# Of Modbus 1 to 247; of DL/T 645 the number of the twelve digits, which a row holds as a text.
+DeviceId = Annotated[int, Meta(ge=1, le=999_999_999_998)]
 Label = Annotated[str, Meta(max_length=100)]
 
 
@@ -244,7 +247,7 @@ def write_site_book(path: Path, book: SiteBook) -> None:
     rows: dict[str, Sequence[Any]] = {"site": [book.site], "meters": book.meters, "relays": book.relays}
     rows |= {"accounts": book.accounts, **({"areas": book.areas} if book.areas else {})}
     tables = {
-        name: {str(number): msgspec.to_builtins(row) for number, row in enumerate(entries, 1)}
+        name: {str(number): _with_text(msgspec.to_builtins(row)) for number, row in enumerate(entries, 1)}
         for name, entries in rows.items()
     }
     AtomicStorage(path).write(tables)
@@ -255,7 +258,7 @@ def _read_table(path: Path, name: str, rows: Iterable[Document]) -> list[Any]:
     for row in rows:
         try:
             _check_fields(_TABLES[name], row)
-            entry = msgspec.convert(dict(row), _TABLES[name])
+            entry = msgspec.convert(_with_number(row), _TABLES[name])
             if isinstance(entry, AccountEntry):
                 check_policy(entry.policy)
             if isinstance(entry, MeterEntry) and entry.decoder is not None:
@@ -267,6 +270,22 @@ def _read_table(path: Path, name: str, rows: Iterable[Document]) -> list[Any]:
             raise SiteBookError(f"{path}: table {name}, row {row.doc_id}: {error}") from error
         entries.append(entry)
     return entries
+
+
+def _with_number(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row whose address of twelve digits is their number."""
+    device_id = row.get("device_id")
+    if isinstance(device_id, str) and _TWELVE_DIGITS.fullmatch(device_id):
+        return {**row, "device_id": int(device_id)}
+    if isinstance(device_id, int) and device_id > _MODBUS_ID_MAX:
+        raise ValueError(f"Expected `int` <= {_MODBUS_ID_MAX}, or a text of 12 digits (DL/T 645) - at `$.device_id`")
+    return dict(row)
+
+
+def _with_text(row: dict[str, Any]) -> dict[str, Any]:
+    """The same the other way round."""
+    device_id = row.get("device_id", 0)
+    return row if device_id <= _MODBUS_ID_MAX else {**row, "device_id": f"{device_id:012d}"}
 
 
 def _check_fields(kind: Any, row: Mapping[str, Any]) -> None:

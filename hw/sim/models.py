@@ -295,3 +295,13 @@ DDS238 = Model(
 )
 
 MODELS: Mapping[str, Model] = {model.id: model for model in (SDM120, SDM630, DDSU666, DTSU666, DDS238)}
+
+# Has no registers: hw.sim.dlt645_line speaks for it. Its billed item shows hundredths of a kWh.
+DLT645 = Model(
+    id="dlt645_2007",
+    phases=1,
+    relay_address=0,
+    points=(Point(ENERGY, 0x11, 0x0001_0000, "u32", 1, 10),),
+    blocks=(),
+)
+STREET_MODELS: Mapping[str, Model] = {**MODELS, DLT645.id: DLT645}

@@ -12,7 +12,7 @@ from typing import Any
 from hw.sim.device import Device
 from hw.sim.load import Load
 from hw.sim.meter import AreaLoad, Meter, MeteredLoad
-from hw.sim.models import MODELS
+from hw.sim.models import STREET_MODELS
 from hw.sim.relay_board import Relay, RelayBoard
 from hw.sim.spec import MeterSpec, StreetSpec, Wire
 
@@ -54,7 +54,7 @@ class Plant:
         self._relays[spec.meter_id] = relay
         self._add_meter(
             line_id,
-            Meter(spec.meter_id, spec.device_id, MODELS[spec.model], spec.start_wh, load, own_relay, self._now),
+            Meter(spec.meter_id, spec.device_id, STREET_MODELS[spec.model], spec.start_wh, load, own_relay, self._now),
         )
 
     def _add_area_meter(self, spec: StreetSpec) -> str | None:
@@ -65,7 +65,7 @@ class Plant:
         self._relays[area.meter_id] = None
         self._add_meter(
             area.line,
-            Meter(area.meter_id, area.device_id, MODELS[area.model], area.start_wh, source, None, self._now),
+            Meter(area.meter_id, area.device_id, STREET_MODELS[area.model], area.start_wh, source, None, self._now),
         )
         return area.meter_id
 
@@ -80,6 +80,10 @@ class Plant:
     def devices(self, line_id: str) -> Mapping[int, Device]:
         """What hangs on a line, by device id."""
         return self._devices[line_id]
+
+    def meters(self, line_id: str) -> Mapping[int, Meter]:
+        """The meters of a line, by device id."""
+        return {meter.device_id: meter for name, meter in self._meters.items() if self._lines[name] == line_id}
 
     def advance(self, at: int) -> None:
         """Moves the street to `at`, with everything scheduled until then. Never backwards."""

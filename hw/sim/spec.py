@@ -6,12 +6,12 @@ meter says which contact carries its load. A wrong spec is one sentence with the
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from hw.sim.load import PROFILES, QUARTER_S
-from hw.sim.models import MODELS
+from hw.sim.models import DLT645, MODELS, STREET_MODELS
 from hw.sim.relay_board import CHANNELS
 
 MONDAY_AT = 1_782_662_400  # 2026-06-29 00:00 in Asia/Shanghai
@@ -19,7 +19,8 @@ SHANGHAI_OFFSET_S = 8 * 3600
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 LineName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]  # a file beside clock.json
-DeviceId = Annotated[int, msgspec.Meta(ge=1, le=247)]
+DEVICE_ID_MAX = 247
+DeviceId = Annotated[int, msgspec.Meta(ge=1, le=DEVICE_ID_MAX)]
 StartWh = Annotated[int, msgspec.Meta(ge=0, le=999_999_990)]  # what seven digits of kWh can show
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 
@@ -36,7 +37,7 @@ class MeterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A customer's meter. `relay`: a contact on a board, "own" for the meter's switch, null for none."""
 
     meter_id: Name
-    device_id: DeviceId
+    device_id: Annotated[int, msgspec.Meta(ge=1, le=999_999_999_998)]  # of DL/T 645 the number of twelve digits
     model: str
     start_wh: StartWh
     profile: str
@@ -58,6 +59,7 @@ class LineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: LineName
     devices: list[MeterSpec]
     relay_boards: list[BoardSpec] = []
+    protocol: Literal["modbus", "dlt645"] = "modbus"
 
 
 class AreaMeterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,7 +130,9 @@ def area_faults(spec: StreetSpec, area_meter: AreaMeterSpec) -> Iterator[str]:
     """What is wrong with the area meter."""
     if area_meter.model not in MODELS:
         yield f"$.area_meter.model: {area_meter.model!r} is not one of {', '.join(MODELS)}"
-    if area_meter.line not in [line.id for line in spec.lines]:
+    if area_meter.line in [line.id for line in spec.lines if line.protocol == "dlt645"]:
+        yield f"$.area_meter.line: {area_meter.line!r} speaks dlt645, which an area meter does not"
+    elif area_meter.line not in [line.id for line in spec.lines]:
         yield f"$.area_meter.line: there is no line {area_meter.line!r}"
 
 
@@ -138,15 +142,21 @@ def line_faults(where: str, line: LineSpec, spec: StreetSpec, boards: set[tuple[
     if spec.area_meter is not None and spec.area_meter.line == line.id:
         device_ids.append(spec.area_meter.device_id)
     yield from repeated(f"{where}: device_id", device_ids)
+    if line.protocol == "dlt645" and line.relay_boards:
+        yield f"{where}.relay_boards: a relay board speaks Modbus, this line dlt645"
     for index, meter in enumerate(line.devices):
         yield from meter_faults(f"{where}.devices[{index}]", meter, boards)
+        if (line.protocol == "dlt645") != (meter.model == DLT645.id):
+            yield f"{where}.devices[{index}].model: {meter.model} does not speak {line.protocol}"
+        elif line.protocol == "modbus" and meter.device_id > DEVICE_ID_MAX:
+            yield f"{where}.devices[{index}].device_id: {meter.device_id} is more than {DEVICE_ID_MAX}"
 
 
 def meter_faults(where: str, meter: MeterSpec, boards: set[tuple[str, int]]) -> Iterator[str]:
     """What is wrong with one meter."""
-    if meter.model not in MODELS:
-        yield f"{where}.model: {meter.model!r} is not one of {', '.join(MODELS)}"
-    elif meter.relay == "own" and MODELS[meter.model].relay_address is None:
+    if meter.model not in STREET_MODELS:
+        yield f"{where}.model: {meter.model!r} is not one of {', '.join(STREET_MODELS)}"
+    elif meter.relay == "own" and STREET_MODELS[meter.model].relay_address is None:
         yield f"{where}.relay: {meter.model} has no load switch of its own; name a contact of a relay board"
     if meter.profile not in PROFILES:
         yield f"{where}.profile: {meter.profile!r} is not one of {', '.join(PROFILES)}"

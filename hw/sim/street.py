@@ -16,13 +16,18 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.core.units import ClockQuality
 from hw.sim.clock import ScaledClock, start_clock
 from hw.sim.control import SOCKET_PATH_BYTES_MAX, ControlServer, StreetControl
 from hw.sim.files import write_json
 from hw.sim.plant import Plant
-from hw.sim.spec import SpecError, StreetSpec, default_street, load_spec
+from hw.sim.spec import LineSpec, SpecError, StreetSpec, default_street, load_spec
+
+if TYPE_CHECKING:
+    from hw.sim.dlt645_line import Dlt645Line
+    from hw.sim.line import Line
 
 __all__ = ["CLOCK_FILE", "REGISTERS_FILE", "SOCKET_FILE", "StreetControl", "default_street", "main"]
 
@@ -78,8 +83,6 @@ class Street:
 
     async def run(self) -> None:
         """Opens everything, the socket last, waits for the end, and takes it all away again."""
-        from hw.sim.line import Line  # loads pymodbus's server, which a script that only steers must not
-
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ended.set)
@@ -87,7 +90,7 @@ class Street:
         clock_path = self._directory / CLOCK_FILE
         start_clock(clock_path, self._spec.wall_start_at, self._spec.speed, ClockQuality(self._spec.quality))
         self._clock = ScaledClock(clock_path)
-        lines = {spec.id: Line(self._plant.devices(spec.id), self._bring_up_to_date) for spec in self._spec.lines}
+        lines = {spec.id: self._line(spec) for spec in self._spec.lines}
         control = ControlServer(self._plant, self._bring_up_to_date, self._write_registers, self._ended.set)
         try:
             for line_id, line in lines.items():
@@ -103,6 +106,17 @@ class Street:
                 await line.close()
             for name in (SOCKET_FILE, *lines):
                 (self._directory / name).unlink(missing_ok=True)
+
+    def _line(self, spec: LineSpec) -> "Line | Dlt645Line":
+        # They load pymodbus's server, which a script that only steers must not.
+        if spec.protocol == "dlt645":
+            from hw.sim.dlt645_line import Dlt645Line
+
+            meters = self._plant.meters(spec.id)
+            return Dlt645Line(meters, self._bring_up_to_date, self._clock.at, self._spec.utc_offset_s)
+        from hw.sim.line import Line
+
+        return Line(self._plant.devices(spec.id), self._bring_up_to_date)
 
     def _bring_up_to_date(self) -> None:
         self._plant.advance(self._clock.at())

@@ -87,6 +87,20 @@ def test_a_serial_port_has_the_speed_and_format_asked_for() -> None:
     asyncio.run(story())
 
 
+def test_a_pseudo_terminal_is_opened_again_with_parity_which_it_has_not() -> None:
+    async def story() -> None:
+        master, slave = os.openpty()
+        heard = Heard()
+        for _ in range(3):
+            port = await serial_opener(os.ttyname(slave), 2400, "8E1")(heard.on_bytes, heard.on_lost)
+            assert termios.tcgetattr(slave)[5] == termios.B2400
+            port.close()
+        os.close(master)
+        os.close(slave)
+
+    asyncio.run(story())
+
+
 def test_a_second_master_is_refused_and_told_why() -> None:
     async def story() -> None:
         master, slave = os.openpty()

@@ -31,7 +31,7 @@ from edge.meters.model import MeterModel, Point, Register, known_models, load_mo
 from edge.meters.point import BCD_TYPES, BINARY_TYPES, MOD10_TYPES
 
 LINK, SLOW, FAST = Link(9600, "8N1"), Link(2400, "8N1"), Link(19200, "8N1")
-MODELS = tuple(load_model(name) for name in known_models())
+MODELS = tuple(model for model in map(load_model, known_models()) if model.protocol == "modbus")
 METERS = tuple(model for model in MODELS if model.points)
 Device = Callable[[Request], bytes]
 

@@ -55,9 +55,7 @@ def test_first_part_of_an_answer_says_that_more_follows() -> None:
     assert judged(encode_frame(ADDRESS, 0xB1, bytes.fromhex("0000010056341200"))) == Answer(ADDRESS, VALUE.data, True)
 
 
-@pytest.mark.parametrize(
-    ("error", "detail"), [(2, "no_such_data"), (6, "no_such_data, not_authorised"), (0, "error 00")]
-)
+@pytest.mark.parametrize(("error", "detail"), [(2, "no_such_data"), (6, "not_authorised"), (0, "other_error")])
 def test_meter_that_refuses_says_why(error: int, detail: str) -> None:
     assert judged(encode_frame(ADDRESS, 0xD1, bytes((error,)))) == Refused("meter_refused", detail)
 

@@ -342,7 +342,7 @@ BAD_ARGUMENTS: Sequence[tuple[tuple[str, ...], str]] = [
     (("--line", "/dev/x", "--model", "abb_b21", "--timeout-ms", "0"), "'0' is not a whole number, 10 to 10000"),
     (("--line", "/dev/x", "--model", "abb_b21", "--models", "/no/such"), "/no/such: the folder: found 'no folder'"),
     (("--model", "abb_b21"), "the following arguments are required: --line"),
-    (("--line", "/dev/x"), "the following arguments are required: --model"),
+    (("--line", "/dev/x"), "--model: is missing"),
 ]
 
 
@@ -366,11 +366,11 @@ def test_watch_refuses_a_pace_that_is_none(every: str, said: Any) -> None:
 def test_models_lists_every_model_and_one_of_the_users_own(own_models: str, said: Any) -> None:
     status, text, _ = said("meter", "models", "--models", own_models)
     assert status == 0
-    assert len(text.splitlines()) == 1 + 34 + 1 + 1  # the head, the facts, the relay board, the user's own
+    assert len(text.splitlines()) == 1 + 34 + 3 + 1  # the head, the facts, those of no maker, the user's own
     assert "odd_meter" in text
     listed = json.loads(said("meter", "models", "--models", own_models, "--json")[1])
-    assert len(listed) == 36
-    assert sum(len(model["points"]) for model in listed) == 520 + 3
+    assert len(listed) == 38
+    assert sum(len(model["points"]) for model in listed) == 520 + 21 + 28 + 3  # and the two of DL/T 645
 
 
 def test_one_model_is_shown_with_points_hazards_and_sources(said: Any) -> None:

@@ -26,9 +26,12 @@ USABLE_RELAYS = {"eastron_sdm320c", "eastron_sdm320y", "eastron_sdm530y", "hikin
 every_model = pytest.mark.parametrize("model_id", sorted(BY_ID))
 
 
-def test_every_meter_of_the_facts_is_a_model_and_there_is_no_other_but_the_relay_board() -> None:
+OTHERS = {"relay_board_8ch", "dlt645_2007", "dlt645_2007_3p"}  # of no maker
+
+
+def test_every_meter_of_the_facts_is_a_model_and_there_is_no_other_but_those_of_no_maker() -> None:
     assert len(BY_ID) == 34
-    assert set(known_models()) == {*BY_ID, "relay_board_8ch"}
+    assert set(known_models()) == {*BY_ID, *OTHERS}
     assert sum(len(facts["points"]) for facts in FACTS) == 520
 
 

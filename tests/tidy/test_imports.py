@@ -23,7 +23,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "edge.ports": ("edge.core",),
     "edge.core": ("edge.core",),
     "edge.meters": ("edge.core", "edge.meters"),
-    "edge.bus": ("edge.core", "edge.meters", "edge.ports", "edge.bus"),
+    "edge.bus": ("edge.core", "edge.meters", "edge.ports", "edge.bus", "edge.dlt645"),
     # `wattgate meter`: one meter on one line, asked by a person. It opens its line itself.
     "edge.meter_tool": ("edge.core", "edge.meters", "edge.bus", "edge.ports", "edge.meter_tool"),
     "edge.meter_tool.commands": (
@@ -73,7 +73,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     # An exchange ends with a record in the journal of a stopped agent: it needs what the agent is started from.
     "edge.commission.exchange_store": ("edge.core", "edge.ports", "edge.store", "edge.commission"),
     "edge.commission.exchange_commands": ("edge", "native.kernel"),
-    # A codec: no line and no clock. Nothing of the agent uses it yet.
+    # A codec: no line and no clock. edge.bus makes a framing of it.
     "edge.dlt645": ("edge.dlt645",),
     "edge.store": ("edge.core", "edge.ports", "edge.store"),
     # Commands for a stopped store: they bring the hash of the wire and the anchor's file along.

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from edge.bus.line import LineMaster, LineSettings, MeterOnLine, MeterSample, RelayOnLine
 from edge.meters.model import known_models, load_model
+from edge.meters.records import MODBUS
 from hw.sim.bench_bus.wire import LoopClock, Pace, PacedWire
 from hw.sim.world.loop import VirtualLoop
 
@@ -133,7 +134,7 @@ def readings(model_ids: Sequence[str] | None = None) -> list[Reading]:
     found = []
     for model_id in known_models() if model_ids is None else model_ids:
         model = load_model(model_id)
-        if model.money_point is not None:
+        if model.money_point is not None and model.protocol == MODBUS:
             found.append(_reading(model_id, len(model.points)))
     return found
 
