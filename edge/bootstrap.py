@@ -597,7 +597,9 @@ def _protected_relays(book: SiteBook) -> frozenset[str]:
 
 
 def _meter_on_line(entry: MeterEntry, model: MeterModel) -> MeterOnLine:
-    return MeterOnLine(entry.meter_id, entry.device_id, model, entry.power_w_max, points=model.round_points or None)
+    return MeterOnLine(
+        entry.meter_id, entry.device_id, model, entry.meter_power_w_max, points=model.round_points or None
+    )
 
 
 def _area_watch(book: SiteBook) -> AreaWatch:
@@ -1017,7 +1019,7 @@ def _check_place(where: str, entry: MeterEntry | RelayEntry, model: MeterModel, 
     if model.protocol != section.protocol:
         allowed = f"a model of protocol {section.protocol}, which line {section.id} speaks"
         raise ConfigError(f"{where}: model: found {entry.model!r} of protocol {model.protocol}, allowed: {allowed}")
-    highest = _line_settings(section).device_id_max
+    highest = line_settings(section).device_id_max
     if entry.device_id > highest:
         raise ConfigError(f"{where}: device_id: found {entry.device_id}, allowed: 1..{highest} on line {section.id}")
 
