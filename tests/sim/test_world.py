@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 
 from edge.cli import main
 from hw.sim.world.auditor import Auditor, Circumstances, Terms
-from hw.sim.world.faults import FAULTS
+from hw.sim.world.faults import FAULTS, spans
 from hw.sim.world.keys import WorldKey
 from hw.sim.world.mutants import MUTANTS, catch
 from hw.sim.world.sometimes import SOMETIMES, Sometimes
@@ -103,6 +104,15 @@ def test_a_world_with_all_faults_breaks_no_rule() -> None:
 def test_seed_that_once_failed_stays_mended(setting: tuple[int, int, int, tuple[str, ...]]) -> None:
     report = run_world(Setting(*setting))
     assert not report.violations, found(report)
+
+
+def test_a_fault_begins_before_it_ends_and_ends_before_the_world_heals() -> None:
+    """Whatever the world's length: a world of 14 days heals in the middle of a slot."""
+    for heal_ms in (967_680_000, 4 * 24 * HOUR_MS):
+        world: Any = SimpleNamespace(heal_ms=heal_ms)
+        for seed in range(500):
+            for begin_ms, end_ms in spans(world, random.Random(seed), 4.0, (0.1, 20.0)):
+                assert begin_ms <= end_ms < heal_ms
 
 
 # --- it finds what is there ------------------------------------------------------------------

@@ -46,7 +46,8 @@ def spans(
     at_ms = chance.expovariate(per_day) * DAY_MS
     while at_ms < world.heal_ms:
         end_ms = at_ms + chance.uniform(*hours) * HOUR_MS
-        yield _stop(at_ms), min(_stop(end_ms), world.heal_ms - 1)
+        # One that begins in the last slot stops there too: what began after its end would never be healed.
+        yield min(_stop(at_ms), world.heal_ms - 1), min(_stop(end_ms), world.heal_ms - 1)
         at_ms += chance.expovariate(per_day) * DAY_MS
 
 
