@@ -31,6 +31,11 @@ PROVEN = (
     "energy_left",
     "position_is_good",
     "take",
+    "small",
+    "apart",
+    "signed_wh",
+    "usual_energy",
+    "intervals_are_usual",
     "check_intervals",
     "fits",
     "cells_within",
@@ -62,6 +67,8 @@ PROVEN = (
     "copy_positions",
     "sum_of",
     "find_cell",
+    "enter_cycle",
+    "rate_row",
     "tariff_rate",
 )
 OPEN_GOAL = re.compile(r"\[(?:Failed|Timeout|Unknown)\] Goal (?:typed_)?(\S+)")
