@@ -1164,6 +1164,39 @@ skip_to(const struct tariff_tables *t, int64_t segment, int64_t at) /*@ ghost (i
 	return segment;
 }
 
+/* The segment from 'segment' on that holds the first second of interval 'i', whose end is read only if needed. */
+/*@
+	requires readable(t) && 0 <= segment < last < t->segment_count < 2147483647;
+	requires accounts_readable(a) && 0 <= i < a->first_interval[a->account_count];
+	requires a->interval_start_at[i] <= a->interval_end_at[i] <= t->segment_start_at[last];
+	requires t->segment_start_at[segment] < a->interval_end_at[i];
+	requires a->interval_start_at[i] < a->interval_end_at[i]
+		==> t->segment_start_at[segment] <= a->interval_start_at[i];
+	assigns \nothing;
+	ensures segment <= \result < last;
+	ensures a->interval_start_at[i] < a->interval_end_at[i]
+		==> t->segment_start_at[\result] <= a->interval_start_at[i] < t->segment_start_at[\result + 1];
+	ensures a->interval_start_at[i] == a->interval_end_at[i]
+		==> t->segment_start_at[\result] < a->interval_end_at[i] <= t->segment_start_at[\result + 1];
+*/
+static inline int64_t
+skip_into(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t segment, int64_t i)
+	/*@ ghost (int64_t last) */
+{
+	/*@
+		loop invariant \at(segment, Pre) <= segment < last;
+		loop invariant t->segment_start_at[segment] < a->interval_end_at[i];
+		loop invariant a->interval_start_at[i] < a->interval_end_at[i]
+			==> t->segment_start_at[segment] <= a->interval_start_at[i];
+		loop assigns segment;
+		loop variant last - segment;
+	*/
+	while (t->segment_start_at[segment + 1] <= a->interval_start_at[i]
+	       && t->segment_start_at[segment + 1] < a->interval_end_at[i])
+		segment++;
+	return segment;
+}
+
 /* Notes what each cell takes of energy from a block position on. Entry 0 of 'cell_energy_wh' is cell 'first_cell'. */
 /*@
 	requires 0 <= first_cell <= cell < end_cell <= first_cell + cells && end_cell <= count <= 2147483647;
@@ -1549,6 +1582,32 @@ rate_interval(const struct tariff_tables *t, int64_t tariff, int64_t segment, in
 			   cell_energy_wh) /*@ ghost (top_wh, cells) */;
 }
 
+/* Rates interval 'i' by itself, without details. */
+/*@
+	requires readable(t) && counts_good(t) && tariff_good(t, tariff) && in_span(t, tariff, segment);
+	requires accounts_readable(a) && 0 <= i < a->first_interval[a->account_count];
+	requires places_good(t, tariff, energy_wh, \null, 0);
+	requires a->interval_start_at[i] < a->interval_end_at[i] ==> t->segment_start_at[segment]
+		<= a->interval_start_at[i] < t->segment_start_at[segment + 1];
+	requires a->interval_start_at[i] >= a->interval_end_at[i]
+		==> a->interval_end_at[i] <= t->segment_start_at[segment + 1];
+	requires a->interval_end_at[i] <= t->segment_start_at[t->tariff_first_segment[tariff + 1] - 1];
+	requires a->interval_end_at[i] - a->interval_start_at[i] <= 90000000;
+	requires 0 <= a->interval_energy_wh[i] <= top_wh <= t->tariff_energy_wh_max[tariff];
+	requires within(energy_wh, t->tariff_position_count[tariff], top_wh - a->interval_energy_wh[i]);
+	assigns energy_wh[0 .. t->tariff_position_count[tariff] - 1];
+	ensures within(energy_wh, \old(t->tariff_position_count[tariff]), top_wh);
+	ensures \let most_nano = price_max(\old(t->tariff_energy_wh_max[tariff])) * \old(a->interval_energy_wh[i]);
+		-most_nano <= \result <= most_nano;
+*/
+NOT_INLINE static int64_t
+rate_single(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t tariff, int64_t i, int64_t segment,
+	    int64_t cycle_start_at, int64_t *energy_wh) /*@ ghost (int64_t top_wh) */
+{
+	return rate_interval(t, tariff, segment, cycle_start_at, energy_wh, a->interval_start_at[i],
+			     a->interval_end_at[i], a->interval_energy_wh[i], NULL) /*@ ghost (top_wh, 0) */;
+}
+
 /* Copies the first 'count' of 'stride' numbers; the others become 0. */
 /*@
 	requires 0 <= count <= stride <= 1048576;
@@ -1857,8 +1916,7 @@ rate_plain(const struct tariff_tables *t, const struct tariff_accounts *a, int64
 		/*@ assert starts_in(t, a, segment, i); */
 		/*@ assert segments_good(t, t->tariff_first_segment[tariff], t->tariff_first_segment[tariff + 1],
 					 t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
-		segment = skip_to(t, segment, first_second(a->interval_start_at[i], a->interval_end_at[i]))
-			/*@ ghost (last) */;
+		segment = skip_into(t, a, segment, i) /*@ ghost (last) */;
 		/*@ assert start_of{Pre}(t, segment) == start_of(t, segment); */
 		/*@ assert start_of{Pre}(t, segment) < end_of{Pre}(a, i); */
 		cycle_start_at = enter_cycle(t, tariff, segment, cycle_start_at, energy_wh)
@@ -1909,10 +1967,8 @@ rate_plain(const struct tariff_tables *t, const struct tariff_accounts *a, int64
 				int64_t interval_wh = a->interval_energy_wh[i];
 				int64_t part_nano = split(price_most, interval_wh, rest_wh, rest_nano);
 			*/
-			cost_nano = rate_interval(t, tariff, segment, cycle_start_at, energy_wh,
-						  a->interval_start_at[i], a->interval_end_at[i],
-						  a->interval_energy_wh[i], NULL)
-				/*@ ghost (most_wh - rest_wh + interval_wh, 0) */;
+			cost_nano = rate_single(t, a, tariff, i, segment, cycle_start_at, energy_wh)
+				/*@ ghost (most_wh - rest_wh + interval_wh) */;
 			/*@ ghost
 				spent_nano += part_nano;
 				rest_nano -= part_nano;
