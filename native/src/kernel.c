@@ -4,6 +4,18 @@
 
 #include <stddef.h>
 
+/* What is rare stays out of the loops that are not, and leaves them the registers. */
+#ifdef __GNUC__
+#define NOT_INLINE __attribute__((noinline))
+#else
+#define NOT_INLINE
+#endif
+
+/* Powers of two: dividing by them takes one instruction. */
+#define USUAL_S UINT64_C(67108864)
+#define USUAL_WH UINT64_C(137438953472)
+#define USUAL_COUNT INT64_C(1048576)
+
 /*
  * Contracts in ACSL, proven by `python3 build.py prove`. What they name:
  *
@@ -404,6 +416,161 @@ position_is_good(const struct tariff_tables *t, const struct tariff_accounts *a,
 	}
 */
 
+/* The lemma that a uint64_t of 63 bits is the same number with a sign. */
+/*@ ghost
+	/@
+		requires number < 9223372036854775808;
+		assigns \nothing;
+		ensures (int64_t)number == number;
+	@/
+	static void small(uint64_t number)
+	{
+	}
+*/
+
+/* The lemma that subtraction in uint64_t tells an instant that follows soon from all others. */
+/*@ ghost
+	/@
+		requires 0 <= from <= 1152921504606846976;
+		assigns \nothing;
+		ensures (uint64_t)((uint64_t)at - (uint64_t)from) < 67108864 ==> 0 <= at - from < 67108864;
+	@/
+	static void apart(int64_t from, int64_t at)
+	{
+		uint64_t after = (uint64_t)at;
+		uint64_t seconds = (uint64_t)at - (uint64_t)from;
+		/@ assert (uint64_t)from == from; @/
+		if (after < 9223372036854775808u)
+			small(after);
+		if (seconds < 67108864u)
+			small(seconds);
+		/@ assert after >= from ==> seconds == after - from; @/
+	}
+*/
+
+/* The lemma that energy which is small as a uint64_t is not below 0. */
+/*@ ghost
+	/@
+		assigns \nothing;
+		ensures (uint64_t)wh < 9223372036854775808 ==> 0 <= wh == (uint64_t)wh;
+	@/
+	static void signed_wh(int64_t wh)
+	{
+		uint64_t number = (uint64_t)wh;
+		if (number < 9223372036854775808u)
+			small(number);
+	}
+*/
+
+/*
+ * The energy of intervals that are as usual: after 1970, in order, none of them and no gap between
+ * two of 2^26 seconds or more, none of 2^37 Wh or more. Below 0 when one is not. Without a branch
+ * in the loop, so that it takes several intervals at a time.
+ */
+/*@
+	requires 0 <= first < end <= 2147483647 && end - first <= 1048576;
+	requires \valid_read(start_at + (first .. end - 1)) && \valid_read(end_at + (first .. end - 1));
+	requires \valid_read(energy_wh + (first .. end - 1));
+	requires 0 <= start_at[first] <= end_at[first] <= 100000000000;
+	assigns \nothing;
+	ensures -1 <= \result;
+	ensures \result >= 0 ==> wh_rest(energy_wh, first, end) == \result;
+	ensures \result >= 0 ==> \forall integer k; first <= k < end ==> 0 <= energy_wh[k] <= \result;
+	ensures \result >= 0 ==> \forall integer k; first < k < end ==> end_at[first] <= start_at[k];
+	ensures \result >= 0 ==> \forall integer k; first < k < end ==> end_at[k - 1] <= start_at[k];
+	ensures \result >= 0 ==> \forall integer k; first < k < end ==> 0 <= end_at[k] - start_at[k] < 67108864;
+	ensures \result >= 0 ==> \forall integer k; first <= k < end ==>
+		end_at[first] <= end_at[k] <= end_at[end - 1];
+*/
+static int64_t
+usual_energy(const int64_t *start_at, const int64_t *end_at, const int64_t *energy_wh, int64_t first, int64_t end)
+{
+	uint64_t unusual = (uint64_t)energy_wh[first] / USUAL_WH;
+	uint64_t sum_wh = (uint64_t)energy_wh[first];
+	/*@ ghost
+		signed_wh(energy_wh[first]);
+		if (energy_wh[first] >= 0)
+			take(energy_wh, first, end);
+	*/
+	/*@
+		loop invariant first + 1 <= i <= end;
+		loop invariant 0 <= unusual <= (i - first) * 1099511627776;
+		loop invariant unusual == 0 ==> 0 <= sum_wh <= (i - first) * 137438953472;
+		loop invariant unusual == 0 ==> wh_rest(energy_wh, first, end) == sum_wh + wh_rest(energy_wh, i, end);
+		loop invariant unusual == 0 ==> \forall integer k; first <= k < i ==> 0 <= energy_wh[k] <= sum_wh;
+		loop invariant unusual == 0 ==> \forall integer k; first < k < i ==> end_at[first] <= start_at[k];
+		loop invariant unusual == 0 ==> \forall integer k; first < k < i ==> end_at[k - 1] <= start_at[k];
+		loop invariant unusual == 0 ==> \forall integer k; first < k < i ==>
+			0 <= end_at[k] - start_at[k] < 67108864;
+		loop invariant unusual == 0 ==> \forall integer k; first <= k < i ==> end_at[first] <= end_at[k];
+		loop invariant unusual == 0 ==> \forall integer k; first <= k < i ==> end_at[k] <= end_at[i - 1];
+		loop invariant unusual == 0 ==>
+			0 <= end_at[i - 1] <= 100000000000 + (i - first) * 134217728;
+		loop assigns i, unusual, sum_wh;
+		loop variant end - i;
+	*/
+	for (int64_t i = first + 1; i < end; i++) {
+		/*@ ghost
+			if (unusual == 0) {
+				apart(end_at[i - 1], start_at[i]);
+				if (start_at[i] >= 0 && start_at[i] <= 1152921504606846976)
+					apart(start_at[i], end_at[i]);
+				signed_wh(energy_wh[i]);
+				if (energy_wh[i] >= 0)
+					take(energy_wh, i, end);
+			}
+		*/
+		unusual += ((uint64_t)start_at[i] - (uint64_t)end_at[i - 1]) / USUAL_S;
+		unusual += ((uint64_t)end_at[i] - (uint64_t)start_at[i]) / USUAL_S;
+		unusual += (uint64_t)energy_wh[i] / USUAL_WH;
+		sum_wh += (uint64_t)energy_wh[i];
+		/*@ assert unusual == 0 ==> end_at[i - 1] <= start_at[i] <= end_at[i]; */
+	}
+	return unusual == 0 ? (int64_t)sum_wh : -1;
+}
+
+/* Whether intervals are good and need no closer look, as nearly all do not; most_wh: what they may use together. */
+/*@
+	requires readable(t) && accounts_readable(a) && tariff_good(t, tariff);
+	requires 0 <= first <= end <= a->first_interval[a->account_count] < 2147483647;
+	requires 0 <= most_wh <= t->tariff_energy_wh_max[tariff];
+	assigns \nothing;
+	ensures \result != 0 ==> intervals_good(t, a, tariff, first, end);
+	ensures \result != 0 ==> 0 <= wh_rest(a->interval_energy_wh, first, end) <= most_wh;
+*/
+static int
+intervals_are_usual(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t tariff, int64_t first,
+		    int64_t end, int64_t most_wh)
+{
+	/*@ assert 0 <= tariff < 9223372036854775807; */
+	/*@ assert (int64_t)(tariff + 1) == tariff + 1; */
+	/*@ assert segments_good(t, t->tariff_first_segment[tariff], t->tariff_first_segment[tariff + 1],
+				 t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
+	/*@ assert 0 <= t->tariff_first_segment[tariff] < t->tariff_first_segment[tariff + 1] - 1 < t->segment_count; */
+	int64_t first_segment = t->tariff_first_segment[tariff];
+	int64_t last_segment = t->tariff_first_segment[tariff + 1] - 1;
+	/*@ assert \valid_read(t->segment_start_at + (0 .. t->segment_count - 1)); */
+	/*@ assert segment_good(t, last_segment, t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
+	int64_t span_start_at = t->segment_start_at[first_segment];
+	int64_t span_end_at = t->segment_start_at[last_segment];
+	/*@ assert -100000000000 <= span_end_at <= 100000000000; */
+	if (first >= end || end - first > USUAL_COUNT)
+		return 0;
+	int64_t start_at = a->interval_start_at[first];
+	int64_t end_at = a->interval_end_at[first];
+	if (start_at < 0 || start_at < span_start_at || end_at < start_at || end_at <= span_start_at)
+		return 0;
+	if (a->interval_end_at[end - 1] > span_end_at || end_at > span_end_at
+	    || end_at - start_at > TARIFF_INTERVAL_S_MAX)
+		return 0;
+	int64_t sum_wh = usual_energy(a->interval_start_at, a->interval_end_at, a->interval_energy_wh, first, end);
+	/*@ assert 0 <= sum_wh <= most_wh ==> interval_good(t, a, tariff, first); */
+	/*@ assert 0 <= sum_wh <= most_wh
+		==> \forall integer k; first < k < end ==> interval_good(t, a, tariff, k); */
+	/*@ assert 0 <= sum_wh <= most_wh ==> \forall integer k; first < k < end ==> follows(a, k); */
+	return sum_wh >= 0 && sum_wh <= most_wh;
+}
+
 /*@
 	requires readable(t) && accounts_readable(a) && tariff_good(t, tariff);
 	requires 0 <= first <= end <= a->first_interval[a->account_count] < 2147483647;
@@ -543,7 +710,11 @@ check_account(const struct tariff_tables *t, const struct tariff_accounts *a, in
 		return TARIFF_BAD_ACCOUNT;
 	/*@ assert within(a->energy_wh + account * a->position_stride, t->tariff_position_count[tariff],
 			  t->tariff_energy_wh_max[tariff] - left_wh); */
-	return check_intervals(t, a, tariff, a->first_interval[account], a->first_interval[account + 1], left_wh);
+	int64_t first = a->first_interval[account];
+	int64_t end = a->first_interval[account + 1];
+	if (intervals_are_usual(t, a, tariff, first, end, left_wh))
+		return TARIFF_OK;
+	return check_intervals(t, a, tariff, first, end, left_wh);
 }
 
 /*@
@@ -875,6 +1046,12 @@ set_to_zero(int64_t *energy_wh, int64_t count)
 
 	logic integer start_of{L}(struct tariff_tables *t, integer segment) = t->segment_start_at[segment];
 
+	logic integer nth{L}(int64_t *numbers, integer i) = numbers[i];
+
+	predicate run_good{L}(int64_t *end_at, int64_t *wh, integer first, integer end) =
+		(\forall integer k; first <= k < end ==> 0 <= wh[k] <= 100000000000)
+		&& \forall integer k; first < k < end ==> end_at[k - 1] <= end_at[k];
+
 	logic integer end_of{L}(struct tariff_accounts *a, integer i) = a->interval_end_at[i];
 
 	predicate span_good{L}(struct tariff_tables *t, integer g) = 0 <= g < t->tariff_count
@@ -983,6 +1160,39 @@ skip_to(const struct tariff_tables *t, int64_t segment, int64_t at) /*@ ghost (i
 		loop variant last - segment;
 	*/
 	while (t->segment_start_at[segment + 1] <= at)
+		segment++;
+	return segment;
+}
+
+/* The segment from 'segment' on that holds the first second of interval 'i', whose end is read only if needed. */
+/*@
+	requires readable(t) && 0 <= segment < last < t->segment_count < 2147483647;
+	requires accounts_readable(a) && 0 <= i < a->first_interval[a->account_count];
+	requires a->interval_start_at[i] <= a->interval_end_at[i] <= t->segment_start_at[last];
+	requires t->segment_start_at[segment] < a->interval_end_at[i];
+	requires a->interval_start_at[i] < a->interval_end_at[i]
+		==> t->segment_start_at[segment] <= a->interval_start_at[i];
+	assigns \nothing;
+	ensures segment <= \result < last;
+	ensures a->interval_start_at[i] < a->interval_end_at[i]
+		==> t->segment_start_at[\result] <= a->interval_start_at[i] < t->segment_start_at[\result + 1];
+	ensures a->interval_start_at[i] == a->interval_end_at[i]
+		==> t->segment_start_at[\result] < a->interval_end_at[i] <= t->segment_start_at[\result + 1];
+*/
+static inline int64_t
+skip_into(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t segment, int64_t i)
+	/*@ ghost (int64_t last) */
+{
+	/*@
+		loop invariant \at(segment, Pre) <= segment < last;
+		loop invariant t->segment_start_at[segment] < a->interval_end_at[i];
+		loop invariant a->interval_start_at[i] < a->interval_end_at[i]
+			==> t->segment_start_at[segment] <= a->interval_start_at[i];
+		loop assigns segment;
+		loop variant last - segment;
+	*/
+	while (t->segment_start_at[segment + 1] <= a->interval_start_at[i]
+	       && t->segment_start_at[segment + 1] < a->interval_end_at[i])
 		segment++;
 	return segment;
 }
@@ -1358,7 +1568,7 @@ rate_shared(const struct tariff_tables *t, int64_t tariff, int64_t segment, int6
 	ensures \let most_nano = price_max(\old(t->tariff_energy_wh_max[tariff])) * interval_wh;
 		-most_nano <= \result <= most_nano;
 */
-static inline int64_t
+NOT_INLINE static int64_t
 rate_interval(const struct tariff_tables *t, int64_t tariff, int64_t segment, int64_t cycle_start_at,
 	      int64_t *energy_wh, int64_t start_at, int64_t end_at, int64_t interval_wh, int64_t *cell_energy_wh)
 	/*@ ghost (int64_t top_wh, int64_t cells) */
@@ -1370,6 +1580,32 @@ rate_interval(const struct tariff_tables *t, int64_t tariff, int64_t segment, in
 			/*@ ghost (top_wh, cells, 0) */;
 	return rate_shared(t, tariff, segment, cycle_start_at, energy_wh, start_at, end_at, interval_wh,
 			   cell_energy_wh) /*@ ghost (top_wh, cells) */;
+}
+
+/* Rates interval 'i' by itself, without details. */
+/*@
+	requires readable(t) && counts_good(t) && tariff_good(t, tariff) && in_span(t, tariff, segment);
+	requires accounts_readable(a) && 0 <= i < a->first_interval[a->account_count];
+	requires places_good(t, tariff, energy_wh, \null, 0);
+	requires a->interval_start_at[i] < a->interval_end_at[i] ==> t->segment_start_at[segment]
+		<= a->interval_start_at[i] < t->segment_start_at[segment + 1];
+	requires a->interval_start_at[i] >= a->interval_end_at[i]
+		==> a->interval_end_at[i] <= t->segment_start_at[segment + 1];
+	requires a->interval_end_at[i] <= t->segment_start_at[t->tariff_first_segment[tariff + 1] - 1];
+	requires a->interval_end_at[i] - a->interval_start_at[i] <= 90000000;
+	requires 0 <= a->interval_energy_wh[i] <= top_wh <= t->tariff_energy_wh_max[tariff];
+	requires within(energy_wh, t->tariff_position_count[tariff], top_wh - a->interval_energy_wh[i]);
+	assigns energy_wh[0 .. t->tariff_position_count[tariff] - 1];
+	ensures within(energy_wh, \old(t->tariff_position_count[tariff]), top_wh);
+	ensures \let most_nano = price_max(\old(t->tariff_energy_wh_max[tariff])) * \old(a->interval_energy_wh[i]);
+		-most_nano <= \result <= most_nano;
+*/
+NOT_INLINE static int64_t
+rate_single(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t tariff, int64_t i, int64_t segment,
+	    int64_t cycle_start_at, int64_t *energy_wh) /*@ ghost (int64_t top_wh) */
+{
+	return rate_interval(t, tariff, segment, cycle_start_at, energy_wh, a->interval_start_at[i],
+			     a->interval_end_at[i], a->interval_energy_wh[i], NULL) /*@ ghost (top_wh, 0) */;
 }
 
 /* Copies the first 'count' of 'stride' numbers; the others become 0. */
@@ -1489,10 +1725,111 @@ find_cell(const int64_t *limit_wh, int64_t cell, int64_t position_wh) /*@ ghost 
 	return cell;
 }
 
+/* The cycle of an account from a segment on; its block positions start over where that is a later one. */
+/*@
+	requires readable(t) && counts_good(t) && tariff_good(t, tariff) && in_span(t, tariff, segment);
+	requires \valid(energy_wh + (0 .. t->tariff_position_count[tariff] - 1));
+	requires clear(t, energy_wh, t->tariff_position_count[tariff]);
+	requires 0 <= top_wh && within(energy_wh, t->tariff_position_count[tariff], top_wh);
+	assigns energy_wh[0 .. t->tariff_position_count[tariff] - 1];
+	ensures within(energy_wh, \old(t->tariff_position_count[tariff]), top_wh);
+*/
+static inline int64_t
+enter_cycle(const struct tariff_tables *t, int64_t tariff, int64_t segment, int64_t cycle_start_at, int64_t *energy_wh)
+	/*@ ghost (int64_t top_wh) */
+{
+	/*@ assert segments_good(t, t->tariff_first_segment[tariff], t->tariff_first_segment[tariff + 1],
+				 t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
+	/*@ assert periods_good(t, t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1],
+				t->tariff_position_count[tariff], t->tariff_energy_wh_max[tariff]); */
+	int64_t next_start_at = t->segment_cycle_start_at[segment];
+	if (cycle_start_at >= next_start_at)
+		return cycle_start_at;
+	if (cycle_start_at != TARIFF_NO_CYCLE)
+		set_to_zero(energy_wh, t->tariff_position_count[tariff]);
+	return next_start_at;
+}
+
 /*
- * Rates the intervals of an account, the first of which starts in 'segment'. Most of them stay in
- * the segment and the block of the one before, and cost energy times price.
+ * Rates intervals from 'first' on while they end in the segment and stay in the block, so that all
+ * of them cost one price. Moves the position on; returns the number of the next interval.
+ * Whether the block has room is asked once, at the end; amounts beyond it are written anew later.
  */
+/*@
+	requires 0 <= first < end <= 2147483647;
+	requires \valid_read(interval_end_at + (first .. end - 1)) && \valid_read(interval_wh + (first .. end - 1));
+	requires \valid(position_wh) && \valid(amount_nano + (first .. end - 1));
+	requires \separated(position_wh, amount_nano + (first .. end - 1));
+	requires \separated(position_wh, interval_end_at + (first .. end - 1));
+	requires \separated(position_wh, interval_wh + (first .. end - 1));
+	requires \separated(amount_nano + (first .. end - 1), interval_end_at + (first .. end - 1));
+	requires \separated(amount_nano + (first .. end - 1), interval_wh + (first .. end - 1));
+	requires run_good(interval_end_at, interval_wh, first, end);
+	requires 0 <= *position_wh <= limit_wh <= 100000000000;
+	requires -price_most <= price <= price_most;
+	requires 0 <= rest_wh == wh_rest(interval_wh, first, end) && rest_wh <= 100000000000;
+	requires 0 <= price_most * rest_wh == rest_nano <= 9000000000000000000;
+	assigns *position_wh, amount_nano[first .. end - 1];
+	ensures first <= \result <= end;
+	ensures \result > first ==> nth{Pre}(interval_end_at, first) <= nth{Pre}(interval_end_at, \result - 1);
+	ensures \old(*position_wh) <= *position_wh <= limit_wh;
+	ensures *position_wh - \old(*position_wh) <= rest_wh;
+	ensures \result == first ==> *position_wh == \old(*position_wh);
+	ensures wh_rest{Pre}(interval_wh, \result, end) == rest_wh - (*position_wh - \old(*position_wh));
+*/
+static inline int64_t
+rate_row(const int64_t *interval_end_at, const int64_t *interval_wh, int64_t first, int64_t end, int64_t row_end_at,
+	 int64_t limit_wh, int64_t price, int64_t *position_wh, int64_t *amount_nano)
+	/*@ ghost (int64_t price_most, int64_t rest_wh, int64_t rest_nano) */
+{
+	int64_t after_wh = *position_wh;
+	int64_t i = first;
+	/*@
+		loop invariant first <= i <= end;
+		loop invariant \forall integer k; first <= k < end ==> interval_wh[k] == \at(interval_wh[k], Pre);
+		loop invariant \forall integer k; first <= k < end ==>
+			interval_end_at[k] == \at(interval_end_at[k], Pre);
+		loop invariant \forall integer k; first <= k < i ==>
+			nth{Pre}(interval_end_at, first) <= nth{Pre}(interval_end_at, k);
+		loop invariant *position_wh == \at(*position_wh, Pre);
+		loop invariant \forall integer k; first <= k <= i ==> 0 <= wh_rest{Pre}(interval_wh, k, end) <= rest_wh;
+		loop invariant after_wh == \at(*position_wh, Pre) + rest_wh - wh_rest{Pre}(interval_wh, i, end);
+		loop assigns i, after_wh, amount_nano[first .. end - 1];
+		loop variant end - i;
+	*/
+	while (i < end && interval_end_at[i] <= row_end_at) {
+		int64_t wh = interval_wh[i];
+		/*@ assert wh == nth{Pre}(interval_wh, i); */
+		/*@ assert wh_rest{Pre}(interval_wh, i, end) == wh + wh_rest{Pre}(interval_wh, i + 1, end); */
+		/*@ assert 0 <= wh_rest{Pre}(interval_wh, i + 1, end); */
+		/*@ assert 0 <= wh <= rest_wh; */
+		/*@ ghost int64_t part_nano = split(price_most, wh, rest_wh, rest_nano); */
+		after_wh += wh;
+		amount_nano[i] = multiply(wh, price) /*@ ghost (price_most, part_nano) */;
+		i++;
+	}
+	/*@
+		loop invariant first <= i <= end;
+		loop invariant \forall integer k; first <= k < i ==>
+			nth{Pre}(interval_end_at, first) <= nth{Pre}(interval_end_at, k);
+		loop invariant \forall integer k; first <= k <= i ==> 0 <= wh_rest{Pre}(interval_wh, k, end) <= rest_wh;
+		loop invariant after_wh == \at(*position_wh, Pre) + rest_wh - wh_rest{Pre}(interval_wh, i, end);
+		loop assigns i, after_wh;
+		loop variant i;
+	*/
+	while (after_wh > limit_wh) {
+		/*@ assert i > first; */
+		i--;
+		/*@ assert interval_wh[i] == nth{Pre}(interval_wh, i); */
+		/*@ assert wh_rest{Pre}(interval_wh, i, end)
+			== nth{Pre}(interval_wh, i) + wh_rest{Pre}(interval_wh, i + 1, end); */
+		after_wh -= interval_wh[i];
+	}
+	*position_wh = after_wh;
+	return i;
+}
+
+/* Rates the intervals of an account, the first of which starts in 'segment': in rows, and one by one between them. */
 /*@
 	requires readable(t) && counts_good(t) && accounts_readable(a);
 	requires 0 <= account < a->account_count < 2147483647;
@@ -1521,7 +1858,7 @@ find_cell(const int64_t *limit_wh, int64_t cell, int64_t position_wh) /*@ ghost 
 		       \old(t->tariff_energy_wh_max[a->tariff[account]]));
 	ensures -9000000000000000000 <= \result <= 9000000000000000000;
 */
-static int64_t
+NOT_INLINE static int64_t
 rate_plain(const struct tariff_tables *t, const struct tariff_accounts *a, int64_t account, int64_t segment,
 	   int64_t *energy_wh, int64_t *amount_nano)
 {
@@ -1546,13 +1883,11 @@ rate_plain(const struct tariff_tables *t, const struct tariff_accounts *a, int64
 		int64_t spent_nano = 0;
 		int64_t rest_nano = price_most * rest_wh;
 	*/
+	/*@ assert run_good(a->interval_end_at, a->interval_energy_wh, first, a->first_interval[account + 1]); */
 	int64_t cycle_start_at = a->cycle_start_at[account];
 	int64_t end = a->first_interval[account + 1];
 	int64_t total_nano = 0;
-	int64_t row_end_at = INT64_MIN; /* of the segment */
-	int64_t room_wh = -1;           /* in the block */
-	int64_t price = 0;
-	int64_t position = 0;
+	int64_t i = a->first_interval[account];
 	/*@
 		loop invariant first <= i <= end;
 		loop invariant only{Pre, Here}(energy_wh, positions, amount_nano, count);
@@ -1565,13 +1900,11 @@ rate_plain(const struct tariff_tables *t, const struct tariff_accounts *a, int64
 		loop invariant rest_nano == price_most * rest_wh && 0 <= rest_nano && 0 <= spent_nano;
 		loop invariant spent_nano + rest_nano <= 9000000000000000000;
 		loop invariant -spent_nano <= total_nano <= spent_nano;
-		loop invariant -1 <= room_wh <= 100000000000;
-		loop invariant room_wh >= 0 ==> 0 <= position < positions && -price_most <= price <= price_most;
-		loop assigns i, segment, cycle_start_at, total_nano, row_end_at, room_wh, price, position, rest_wh,
-			spent_nano, rest_nano, energy_wh[0 .. positions - 1], amount_nano[0 .. count - 1];
+		loop assigns i, segment, cycle_start_at, total_nano, rest_wh, spent_nano, rest_nano,
+			energy_wh[0 .. positions - 1], amount_nano[0 .. count - 1];
 		loop variant end - i;
 	*/
-	for (int64_t i = a->first_interval[account]; i < end; i++) {
+	while (i < end) {
 		/*@ assert tables_same{Pre, Here}(t) && accounts_same{Pre, Here}(a); */
 		/*@ assert tariff_good(t, tariff); */
 		/*@ assert interval_good{Pre}(t, a, tariff, i); */
@@ -1581,64 +1914,81 @@ rate_plain(const struct tariff_tables *t, const struct tariff_accounts *a, int64
 		/*@ assert interval_good(t, a, tariff, i); */
 		/*@ assert i > first ==> follows{Pre}(a, i); */
 		/*@ assert starts_in(t, a, segment, i); */
-		/*@ assert rest_wh == a->interval_energy_wh[i]
-			+ wh_rest{Pre}(\at(a->interval_energy_wh, Pre), i + 1, end); */
-		int64_t end_at = a->interval_end_at[i];
-		/*@ assert end_at == end_of{Pre}(a, i); */
-		int64_t interval_wh = a->interval_energy_wh[i];
-		int64_t cost_nano;
-		/*@ assert 0 <= interval_wh <= rest_wh; */
-		/*@ ghost int64_t part_nano = split(price_most, interval_wh, rest_wh, rest_nano); */
-		if (end_at <= row_end_at && interval_wh <= room_wh) {
-			cost_nano = multiply(interval_wh, price) /*@ ghost (price_most, part_nano) */;
-			energy_wh[position] += interval_wh;
-			room_wh -= interval_wh;
-			/*@ assert start_of{Pre}(t, segment) < end_at; */
-			/*@ assert only{Pre, Here}(energy_wh, positions, amount_nano, count); */
-		} else {
-			/*@ assert segments_good(t, t->tariff_first_segment[tariff],
-				t->tariff_first_segment[tariff + 1],
-				t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
-			segment = skip_to(t, segment, first_second(a->interval_start_at[i], end_at))
-				/*@ ghost (last) */;
-			cost_nano = rate_interval(t, tariff, segment, cycle_start_at, energy_wh,
-						  a->interval_start_at[i], end_at, interval_wh, NULL)
-				/*@ ghost (most_wh - rest_wh + interval_wh, 0) */;
-			/*@ assert only{Pre, Here}(energy_wh, positions, amount_nano, count); */
-			/*@ assert tables_same{Pre, Here}(t) && tariff_good(t, tariff); */
-			segment = skip_to(t, segment, end_at - 1) /*@ ghost (last) */;
-			/*@ assert start_of{Pre}(t, segment) == start_of{Here}(t, segment); */
-			/*@ assert start_of{Pre}(t, segment) < end_at; */
-			cycle_start_at = later(cycle_start_at, t->segment_cycle_start_at[segment]);
-			row_end_at = t->segment_start_at[segment + 1];
-			int64_t period = t->segment_period[segment];
-			/*@ assert segment_good(t, segment, t->tariff_first_period[tariff],
-						t->tariff_first_period[tariff + 1]); */
-			/*@ assert period_good(t, period, t->tariff_first_period[tariff],
-					       t->tariff_first_period[tariff + 1], positions, most_wh); */
-			/*@ assert cells_good(t, t->period_first_cell[period], t->period_first_cell[period + 1],
-					      most_wh); */
-			position = t->period_position[period];
-			/*@ assert 0 <= position < positions && 0 <= energy_wh[position] <= most_wh; */
-			int64_t cell = find_cell(t->cell_limit_wh, t->period_first_cell[period], energy_wh[position])
-				/*@ ghost (t->period_first_cell[period + 1]) */;
-			room_wh = t->cell_limit_wh[cell] - energy_wh[position];
-			price = t->cell_price_micro_per_kwh[cell];
-			/*@ assert 0 <= room_wh <= 100000000000; */
-			/*@ assert -price_most <= price <= price_most; */
-		}
+		/*@ assert segments_good(t, t->tariff_first_segment[tariff], t->tariff_first_segment[tariff + 1],
+					 t->tariff_first_period[tariff], t->tariff_first_period[tariff + 1]); */
+		segment = skip_into(t, a, segment, i) /*@ ghost (last) */;
+		/*@ assert start_of{Pre}(t, segment) == start_of(t, segment); */
+		/*@ assert start_of{Pre}(t, segment) < end_of{Pre}(a, i); */
+		cycle_start_at = enter_cycle(t, tariff, segment, cycle_start_at, energy_wh)
+			/*@ ghost (most_wh - rest_wh) */;
+		/*@ assert only{LoopCurrent, Here}(energy_wh, positions, amount_nano, count); */
 		/*@ assert only{Pre, Here}(energy_wh, positions, amount_nano, count); */
-		/*@ assert -part_nano <= cost_nano <= part_nano; */
-		/*@ assert within(energy_wh, positions, most_wh - rest_wh + interval_wh); */
-		/*@ ghost
-			spent_nano += part_nano;
-			rest_nano -= part_nano;
-			rest_wh -= interval_wh;
-		*/
-		amount_nano[i] = cost_nano;
+		/*@ assert tables_same{Pre, Here}(t) && accounts_same{Pre, Here}(a); */
+		/*@ assert tariff_good(t, tariff); */
+		int64_t period = t->segment_period[segment];
+		/*@ assert segment_good(t, segment, t->tariff_first_period[tariff],
+					t->tariff_first_period[tariff + 1]); */
+		/*@ assert period_good(t, period, t->tariff_first_period[tariff],
+				       t->tariff_first_period[tariff + 1], positions, most_wh); */
+		/*@ assert cells_good(t, t->period_first_cell[period], t->period_first_cell[period + 1], most_wh); */
+		int64_t position = t->period_position[period];
+		/*@ assert 0 <= position < positions && 0 <= energy_wh[position] <= most_wh - rest_wh; */
+		int64_t before_wh = energy_wh[position];
+		int64_t cell = find_cell(t->cell_limit_wh, t->period_first_cell[period], before_wh)
+			/*@ ghost (t->period_first_cell[period + 1]) */;
+		int64_t price = t->cell_price_micro_per_kwh[cell];
+		/*@ assert -price_most <= price <= price_most; */
+		/*@ assert before_wh <= t->cell_limit_wh[cell] <= 100000000000; */
+		/*@ assert run_good{Pre}(\at(a->interval_end_at, Pre), \at(a->interval_energy_wh, Pre), i, end); */
+		/*@ assert run_good(a->interval_end_at, a->interval_energy_wh, i, end); */
+		/*@ assert rest_wh == wh_rest(a->interval_energy_wh, i, end); */
+		int64_t next = rate_row(a->interval_end_at, a->interval_energy_wh, i, end,
+					t->segment_start_at[segment + 1], t->cell_limit_wh[cell], price,
+					&energy_wh[position], amount_nano)
+			/*@ ghost (price_most, rest_wh, rest_nano) */;
+		/*@ assert only{LoopCurrent, Here}(energy_wh, positions, amount_nano, count); */
+		/*@ assert only{Pre, Here}(energy_wh, positions, amount_nano, count); */
+		int64_t used_wh = energy_wh[position] - before_wh;
+		/*@ assert within(energy_wh, positions, most_wh - rest_wh + used_wh); */
+		int64_t cost_nano;
+		if (next > i) {
+			/*@ ghost int64_t part_nano = split(price_most, used_wh, rest_wh, rest_nano); */
+			cost_nano = multiply(used_wh, price) /*@ ghost (price_most, part_nano) */;
+			/*@ ghost
+				spent_nano += part_nano;
+				rest_nano -= part_nano;
+				rest_wh -= used_wh;
+			*/
+		} else {
+			/*@ assert tables_same{Pre, Here}(t) && accounts_same{Pre, Here}(a); */
+			/*@ assert tariff_good(t, tariff); */
+			/*@ assert interval_good(t, a, tariff, i); */
+			/*@ ghost
+				int64_t interval_wh = a->interval_energy_wh[i];
+				int64_t part_nano = split(price_most, interval_wh, rest_wh, rest_nano);
+			*/
+			cost_nano = rate_single(t, a, tariff, i, segment, cycle_start_at, energy_wh)
+				/*@ ghost (most_wh - rest_wh + interval_wh) */;
+			/*@ ghost
+				spent_nano += part_nano;
+				rest_nano -= part_nano;
+				rest_wh -= interval_wh;
+			*/
+			/*@ assert only{LoopCurrent, Here}(energy_wh, positions, amount_nano, count); */
+			/*@ assert only{Pre, Here}(energy_wh, positions, amount_nano, count); */
+			/*@ assert tables_same{Pre, Here}(t) && accounts_same{Pre, Here}(a); */
+			/*@ assert interval_good(t, a, tariff, i); */
+			segment = skip_to(t, segment, a->interval_end_at[i] - 1) /*@ ghost (last) */;
+			/*@ assert start_of{Pre}(t, segment) == start_of(t, segment); */
+			/*@ assert start_of{Pre}(t, segment) < end_of{Pre}(a, i); */
+			cycle_start_at = later(cycle_start_at, t->segment_cycle_start_at[segment]);
+			amount_nano[i] = cost_nano;
+			next = i + 1;
+		}
 		/*@ assert only{Pre, Here}(energy_wh, positions, amount_nano, count); */
 		/*@ assert within(energy_wh, positions, most_wh - rest_wh); */
 		total_nano += cost_nano;
+		i = next;
 	}
 	return total_nano;
 }
