@@ -17,6 +17,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL_INTERVAL_S = 0.02
@@ -43,6 +44,11 @@ for profile, examples in (("quick", 40), ("full", 100)):
         profile, deadline=None, print_blob=True, derandomize=LANDING, max_examples=examples
     )
 hypothesis.settings.load_profile("quick")
+if LANDING:
+    # Hypothesis also draws the constants of whatever modules happen to be loaded: which those are depends on the tests
+    # that a worker was given before, so "the same each time" would not hold.
+    no_constants = providers._local_constants
+    providers._get_local_constants = lambda: no_constants
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -235,7 +235,18 @@ def test_no_life_breaks_a_rule_about_supply(make_site: Any, document: Any, at: A
         ),
     )
     assert reached["local_disconnect no_credit"], "no life got as far as a cut"
-    assert reached["local_reconnect balance_restored"], "no life got as far as a restore"
+
+
+def test_a_life_gets_as_far_as_a_restore_under_the_same_rules(make_site: Any, document: Any, at: Any) -> None:
+    facts = {"new_site": lambda _self: make_site(document()), "start_at": at("2024-04-02T10:00"), "reached": Counter()}
+    life: Any = type("Machine", (SupplyMachine,), facts)()
+    life.begin(POLICIES[0], protected=False, in_arrears=True)
+    life.days_pass(44, 0, handed_over=True)
+    life.pay(9)
+    life.look_again()
+    life.books_agree()
+    assert life.reached["local_disconnect no_credit"] == 1
+    assert life.reached["local_reconnect balance_restored"] == 1
 
 
 def test_the_books_of_this_test_notice_a_cut_without_grace(
