@@ -8,8 +8,7 @@ checked, and a signature for one purpose is worth nothing for another.
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cloud_sync.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 ENVELOPE_VERSION: Final = 0x01
 SIGNATURE_BYTES: Final = 64
@@ -43,8 +42,4 @@ def split(envelope: bytes) -> Envelope | None:
 
 def signature_holds(domain: bytes, key: Ed25519PublicKey, envelope: Envelope) -> bool:
     """Whether `key` signed this content for this domain."""
-    try:
-        key.verify(envelope.signature, domain + envelope.content)
-    except InvalidSignature:
-        return False
-    return True
+    return key.holds(envelope.signature, domain + envelope.content)

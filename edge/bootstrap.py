@@ -15,12 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from cloud_sync import orders, voucher
 from cloud_sync.acks import verify_ack
-from cloud_sync.keys import KeyRing, load_key_ring
-from cloud_sync.proof.checkpoint import CONDITION, device_kid, load_device_key, sign_checkpoint
+from cloud_sync.ed25519 import Ed25519PrivateKey
+from cloud_sync.keys import KeyRing, load_key_ring, load_private_key
+from cloud_sync.proof.checkpoint import CONDITION, device_kid, sign_checkpoint
 from cloud_sync.proof.checkpoint import Checkpoint as SignedCheckpoint
 from cloud_sync.session import HelloFacts, SessionSettings, SyncSession
 from cloud_sync.transport import BrokerAddress, MqttTransport, TransportSettings, gateway_tls_context
@@ -431,7 +430,7 @@ def _recovery_view(journal: SqliteJournal) -> RecoveryView:
 def _read_device_key(config: Config) -> Ed25519PrivateKey | None:
     if config.cloud is None or config.cloud.device_key is None:
         return None
-    return load_device_key(config.path(config.cloud.device_key))
+    return load_private_key(config.path(config.cloud.device_key))
 
 
 async def _sign(prepared: Prepared, written: Checkpoint, gateway: Gateway, clock: Clock) -> None:

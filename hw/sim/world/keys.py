@@ -8,8 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+from cloud_sync.ed25519 import Ed25519PrivateKey
 from cloud_sync.keys import GENERATED_CREDIT_NANO_MAX, KeyEntry, KeyRing, Role, Signer
 
 SIGNED_MAX = 4096
