@@ -231,9 +231,10 @@ def run_fuzz(options: argparse.Namespace) -> int:
     return 0 if done.returncode == 0 else 1
 
 
+BENCH_EXTRAS = {"tariff": (), "bus": ("demo",), "agent": ("console", "demo")}
 BENCH_PEERS = {
     "tariff": ("nrel-pysam==7.1.1.post1", "numpy==2.4.6", "ratebook==0.1.0"),  # the last needs Python 3.12
-    "bus": ("minimalmodbus==2.1.1",),  # pymodbus is a dependency already; libmodbus comes from Debian
+    "bus": ("minimalmodbus==2.1.1",),  # pymodbus is the demo's already; libmodbus comes from Debian
     "agent": (),  # thingsboard-gateway pins another pymodbus and gets an environment of its own; collectd is Debian's
 }
 LIBMODBUS_PACKAGE = "libmodbus5"
@@ -244,7 +245,7 @@ COLLECTD_PACKAGE = "collectd-core"
 def run_bench(options: argparse.Namespace) -> int:
     """`build.py bench tariff|bus|agent`: in an environment of its own, with the peers it compares with."""
     environment = Environment(ROOT / ".venv-bench", newest_python())
-    environment.prepare(("console",) if options.what == "agent" else ())
+    environment.prepare(BENCH_EXTRAS[options.what])
     for peer in BENCH_PEERS[options.what]:
         try:
             run_step(f"Installing {peer}", environment.pip(peer), environment.log(peer.partition("=")[0]))
