@@ -55,6 +55,7 @@ from edge.core.tariff import TariffRefused
 from edge.core.terms import Terms
 from edge.core.token import KEY_EXPIRY_MAX
 from edge.core.units import ClockReading, UnixSeconds, WattHours
+from edge.left_out import for_console
 from edge.meters.model import MeterModel, ModelError, known_models, load_model
 from edge.meters.records import DLT645
 from edge.policies.document import load_policy
@@ -63,7 +64,7 @@ from edge.store.checkpoint import Checkpoint
 from edge.store.event_log import DailyCheckpoints, JournalEventLog, Restored
 from edge.store.journal import SqliteJournal
 from edge.store.reader import JournalReader
-from edge.store.schema import JOURNAL_FILE
+from edge.store.schema import ANCHOR_FILE, JOURNAL_FILE
 from edge.store.site_book import (
     AccountEntry,
     DecoderEntry,
@@ -73,7 +74,7 @@ from edge.store.site_book import (
     SiteBookError,
     read_site_book,
 )
-from edge.store.store_copy import ANCHOR_FILE
+from edge.store.words import load_words
 from edge.zone import zone_offsets
 from hw.file_anchor import FileAnchor
 from hw.socket_port import Direction, LineWarning, line_warnings, opener_for
@@ -249,8 +250,6 @@ def anchor_advice(prepared: Prepared, language: str = "en") -> str | None:
         code = "same_disk"
     else:
         return None
-    from edge.store.explain_words import load_words  # said once, where somebody is to be told
-
     return load_words(language)[f"anchor.{code}"].format(anchor=anchor, folder=anchor.parent)
 
 
@@ -892,10 +891,10 @@ async def _serve_console(
     door: CommandDoor,
     on_ready: Callable[[str | None], None] | None,
 ) -> None:
-    # Heavy, so only when there is a console.
-    from edge.console.app import create_app
-    from edge.console.server import serve
-    from edge.console.settings import ConsoleSettings
+    with for_console():  # heavy, so only when there is a console
+        from edge.console.app import create_app
+        from edge.console.server import serve
+        from edge.console.settings import ConsoleSettings
 
     config = prepared.config
     assert config.console is not None

@@ -110,6 +110,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "edge.config": ("edge.core", "edge.meters", "edge.ports", "edge.config"),
     "edge.bootstrap": (*EVERYTHING, "-hw.sim", "-build"),
     "edge.cli": (*EVERYTHING, "-build"),
+    "edge.cli_parser": (*EVERYTHING, "-build"),
     "edge.recover": ("edge", "native"),
     "native": ("native",),
     # Compares the kernel with its reference and with others: run by build.py, installed nowhere.
