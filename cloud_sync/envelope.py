@@ -5,8 +5,9 @@ covers a domain prefix and those bytes as transmitted, so nothing is ever re-ser
 checked, and a signature for one purpose is worth nothing for another.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from cloud_sync.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -20,8 +21,7 @@ DOMAIN_APPROVAL: Final = b"mg/1/approve\0"
 DOMAIN_ACK: Final = b"mg/1/ack\0"
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """An envelope taken apart, its signature not yet checked."""
 
     signature: bytes

@@ -6,7 +6,6 @@ for each private key this host may use. Caps are nano-currency per order. Ed2551
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -28,8 +27,7 @@ class Role(Enum):
     INGEST = "ingest"  # signs acknowledgements
 
 
-@dataclass(frozen=True, slots=True)
-class KeyEntry:
+class KeyEntry(msgspec.Struct, frozen=True):
     """One trusted public key. `credit_nano_max` caps a single credit; None: it may not credit."""
 
     kid: str
@@ -55,8 +53,7 @@ class KeyRing:
         return iter(self._by_kid.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Signer:
+class Signer(msgspec.Struct, frozen=True):
     """A private key with the id its signatures name."""
 
     kid: str

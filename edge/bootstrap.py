@@ -8,7 +8,7 @@ import asyncio
 import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from decimal import Decimal
 from functools import partial
 from importlib.util import find_spec
@@ -49,6 +49,7 @@ from edge.core.area import Area
 from edge.core.commands import NoteCondition
 from edge.core.demand import Contracted
 from edge.core.events import Event
+from edge.core.lean import dataclass
 from edge.core.month_lines import demand_window_s, not_contracted
 from edge.core.rating_arrays import array_rate
 from edge.core.tariff import TariffRefused
