@@ -197,8 +197,7 @@ class Gateway:
     async def _commission(self, clock: ClockReading) -> None:
         """What the site book says becomes records, so that replay and the cloud know every price and term.
 
-        The first round follows at once and acts for all of it. Between two commands the lines get their turn: they are
-        being opened, and the first reading shall not wait for this.
+        The first round follows at once and acts for all of it.
         """
         for key, document in self._documents.items():
             if self.state.tariffs.get(key, document) != document:
@@ -209,7 +208,6 @@ class Gateway:
         for facts in self.site.accounts:
             terms = (facts.policy, facts.protected, facts.contracted, 1 + len(facts.other_meters))
             await self._judge(cmd.ChangeTerms(clock, facts.account_id, *terms))
-            await asyncio.sleep(0)
 
     async def _open_accounts(self, clock: ClockReading) -> None:
         if len(self.state.accounts) == len(self._facts):
