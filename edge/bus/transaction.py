@@ -141,6 +141,7 @@ class Transaction:
         self._framing, self._timing, self._transitions = framing, timing, transitions
         self._echoed = framing.hears_itself
         self.state = State.IDLE
+        self.sent_by_port = False  # the port sends at `get_timer` by itself and says so: `sent`, `answered`
         self.unasked_bytes = 0
         self._request: Request | None = None
         self._sent = b""
@@ -181,6 +182,27 @@ class Transaction:
         self._request, self._gap_s = request, max(gap_s, self._timing.gap_s)
         self._wait_s = self._timing.response_timeout_s if wait_s is None else wait_s
         self._wait_for_gap(now)
+
+    def sent(self, now: float) -> None:
+        """The port has sent the waiting request by itself."""
+        self._send(now)
+        self._outgoing = b""
+
+    def answered(self, registers: tuple[int, ...], sent_at: float, now: float) -> Outcome:
+        """The port has sent the waiting request by itself, and its good answer came, every check passed."""
+        if self.state is State.GAP:
+            self._move(Trigger.GAP_OVER)
+            self._transaction_id = following_transaction_id(self._transaction_id)
+        self._move(Trigger.ACCEPTED)
+        request, self._request, self._deadline, self._quiet_since = self._request, None, None, now
+        assert request is not None
+        wire_bytes = len(request.frame) + request.rtu_answer_bytes
+        return _made_outcome(request, None, registers, True, max(0.0, now - sent_at - wire_bytes * self._timing.byte_s))
+
+    @property
+    def wait_s(self) -> float:
+        """How long the answer to the present request may take to begin."""
+        return self._wait_s
 
     def outgoing(self) -> bytes:
         """What must be written to the port now; empty most of the time."""
@@ -231,7 +253,7 @@ class Transaction:
 
     def _wait_for_gap(self, now: float) -> None:
         self._deadline = self._quiet_since + self._gap_s
-        if now >= self._deadline:
+        if now >= self._deadline and not self.sent_by_port:
             self._send(now)
 
     def _send(self, now: float) -> None:
