@@ -76,8 +76,8 @@ class Wire:
         return True
 
     def close(self) -> None:
-        """Nobody is told anything any more."""
-        struct = self._struct
+        """Nobody is told anything any more, and what is still asked of it goes nowhere: its place may be another's."""
+        struct, self._struct = self._struct, ffi.new("struct line_wire *")
         struct.descriptor, struct.event = -1, lib.LINE_NOTHING
         struct.phase, struct.due_ns = lib.LINE_LISTENING, _NEVER
         self._armed = False

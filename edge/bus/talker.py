@@ -10,12 +10,15 @@ its own `write`.
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from edge.bus.frame import RTU, Framing, registers_in
 from edge.bus.loop import Timer, timer_of
 from edge.bus.transaction import Ask, Outcome, State, Timing, Transaction
 from edge.ports import BytePort, PortOpener, Wire
+
+
+_GAP: Final = State.GAP
 
 
 class AskSource(Protocol):
@@ -88,7 +91,7 @@ class Talker:
             self._ask = ask = self._source.next_ask(now)
             if ask is not None:
                 transaction.submit(ask.request, now, ask.gap_s, self._source.wait_s(ask))
-        if self._wire is not None and transaction.state is State.GAP:
+        if self._wire is not None and transaction.state is _GAP:
             self._arm(self._wire)
             return
         data = transaction.outgoing()

@@ -41,6 +41,7 @@ class Trigger(Enum):
     SUBMITTED = "submitted"
     SUBMITTED_TO_NOISE = "submitted_to_noise"  # the last drain ended without silence
     GAP_OVER = "gap_over"
+    EXCHANGED = "exchanged"  # the port has sent the request by itself and believes its answer
     UNASKED_BYTES = "unasked_bytes"
     PART_ARRIVED = "part_arrived"
     ACCEPTED = "accepted"
@@ -54,6 +55,8 @@ class Trigger(Enum):
     __hash__ = object.__hash__
 
 
+_EXCHANGED: Final = Trigger.EXCHANGED  # looked up once: an enum's members take their time
+_SUBMITTED: Final = Trigger.SUBMITTED
 # A missing row cannot happen; a test walks every pair.
 Transitions = Mapping[State, Mapping[Trigger, State]]
 TRANSITIONS: Final[Transitions] = MappingProxyType(
@@ -63,7 +66,11 @@ TRANSITIONS: Final[Transitions] = MappingProxyType(
             Trigger.SUBMITTED_TO_NOISE: State.DRAINING,
             Trigger.UNASKED_BYTES: State.DRAINING,
         },
-        State.GAP: {Trigger.GAP_OVER: State.WAITING, Trigger.UNASKED_BYTES: State.DRAINING},
+        State.GAP: {
+            Trigger.GAP_OVER: State.WAITING,
+            Trigger.EXCHANGED: State.IDLE,
+            Trigger.UNASKED_BYTES: State.DRAINING,
+        },
         State.WAITING: {
             Trigger.PART_ARRIVED: State.RECEIVING,
             Trigger.ACCEPTED: State.IDLE,
@@ -173,7 +180,7 @@ class Transaction:
         if self._noisy:
             self._drain(Trigger.SUBMITTED_TO_NOISE, now)
         else:
-            self._move(Trigger.SUBMITTED)
+            self._move(_SUBMITTED)
             self._wait_for_gap(now)
 
     def exchange(self, request: Request, now: float, gap_s: float = 0.0, wait_s: float | None = None) -> None:
@@ -190,10 +197,7 @@ class Transaction:
 
     def answered(self, registers: tuple[int, ...], sent_at: float, now: float) -> Outcome:
         """The port has sent the waiting request by itself, and its good answer came, every check passed."""
-        if self.state is State.GAP:
-            self._move(Trigger.GAP_OVER)
-            self._transaction_id = following_transaction_id(self._transaction_id)
-        self._move(Trigger.ACCEPTED)
+        self.state = self._transitions[self.state][_EXCHANGED]  # RTU alone: there is no transaction id to go on
         request, self._request, self._deadline, self._quiet_since = self._request, None, None, now
         assert request is not None
         wire_bytes = len(request.frame) + request.rtu_answer_bytes

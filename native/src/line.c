@@ -119,8 +119,8 @@ lose(struct line_loop *loop, struct line_wire *wire, int problem)
 	happen(loop, wire, LINE_LOST);
 }
 
-/* Takes what is there. Returns whether anything was. */
-static int
+/* To be called when there is something to read: a terminal without anything may answer 0, as if it were gone. */
+static void
 take_bytes(struct line_loop *loop, struct line_wire *wire)
 {
 	ssize_t got;
@@ -129,16 +129,16 @@ take_bytes(struct line_loop *loop, struct line_wire *wire)
 		wire->received_bytes = 0; /* the owner has what came before */
 	got = read(wire->descriptor, wire->received + wire->received_bytes, LINE_RECEIVED_BYTES - wire->received_bytes);
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
+		return;
 	if (got <= 0) {
 		lose(loop, wire, got < 0 ? errno : 0);
-		return 1;
+		return;
 	}
 	wire->came_ns = now_ns();
 	wire->received_bytes += (uint32_t)got;
 	if (wire->phase != LINE_SENT) {
 		happen(loop, wire, LINE_BYTES);
-		return 1;
+		return;
 	}
 	switch (line_answer(wire->request, wire->request_bytes, wire->answer_bytes, wire->received,
 			    wire->received_bytes)) {
@@ -153,7 +153,14 @@ take_bytes(struct line_loop *loop, struct line_wire *wire)
 		happen(loop, wire, LINE_BYTES);
 		break;
 	}
-	return 1;
+}
+
+static int
+has_bytes(const struct line_wire *wire)
+{
+	struct pollfd watched = {.fd = wire->descriptor, .events = POLLIN};
+
+	return poll(&watched, 1, 0) == 1;
 }
 
 static void
@@ -242,7 +249,9 @@ do_what_is_due(struct line_loop *loop, int64_t now)
 		if (wire->due_ns <= now) {
 			if (wire->phase == LINE_ARMED)
 				send_request(loop, wire, now);
-			else if (!take_bytes(loop, wire))
+			else if (has_bytes(wire))
+				take_bytes(loop, wire);
+			else
 				happen(loop, wire, LINE_SILENT);
 		}
 		if (wire->due_ns < next_ns)

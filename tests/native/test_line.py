@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import socket
+import termios
 import tty
 from collections.abc import Callable, Iterator
 from math import inf
@@ -280,6 +281,26 @@ def test_silence_ends_the_exchange_with_the_part_that_came(bench: Bench, part: b
     assert line.sent_at >= at
 
 
+def test_a_terminal_that_answers_0_for_nothing_is_silent_and_not_gone(bench: Bench) -> None:
+    meter, terminal = os.openpty()
+    tty.setraw(terminal)
+    settings = termios.tcgetattr(terminal)
+    settings[6][termios.VMIN] = settings[6][termios.VTIME] = 0  # as pyserial leaves it
+    termios.tcsetattr(terminal, termios.TCSANOW, settings)
+    os.set_blocking(terminal, False)
+    assert os.read(terminal, 1) == b""
+    told: list[object] = []
+    wire = bench.wires.open(terminal, told.append, told.append, told.append)
+    assert wire is not None
+    bench.poll.register(terminal, EPOLLIN)
+    wire.listen(lambda *_: None, lambda sent_at, data, at: told.append(("ended", data)))
+    wire.arm(ASKED.frame, monotonic(), 9, BYTE_S, PATIENCE_S, PATIENCE_S)
+    assert bench.wait() == 1
+    assert told == [("ended", b"")]
+    os.close(meter)
+    os.close(terminal)
+
+
 def test_a_request_the_driver_does_not_take_is_handed_back_from_where_it_stopped(bench: Bench) -> None:
     line = bench.line()
     while True:
@@ -375,6 +396,8 @@ def test_a_wire_that_is_closed_in_the_same_moment_tells_nothing_more(bench: Benc
         wire.tell()
     assert (first.told, second.told) == ([("came", b"x")], [])
     assert again is not None
+    second.ask()
+    assert not again.disarm()  # has its place, and nothing of its exchange
 
 
 def test_there_are_only_so_many_wires_and_a_closed_one_can_be_had_again(bench: Bench) -> None:
