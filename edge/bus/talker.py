@@ -17,7 +17,6 @@ from edge.bus.loop import Timer, timer_of
 from edge.bus.transaction import Ask, Outcome, State, Timing, Transaction
 from edge.ports import BytePort, PortOpener, Wire
 
-
 _GAP: Final = State.GAP
 
 

@@ -20,6 +20,9 @@
 #define LINE_FRAME_BYTES 256
 #define LINE_RECEIVED_BYTES 512
 #define LINE_WIRES 128
+/* Spans, so that the sum of three and of the clock stays below 2^63: 512 bytes of a second each, 11 days. */
+#define LINE_BYTE_NS_MAX 1000000000
+#define LINE_SPAN_NS_MAX 1000000000000000
 #define LINE_OTHERS 64
 
 enum line_phase {
@@ -91,7 +94,7 @@ enum line_verdict
 line_answer(const uint8_t *request, uint32_t request_bytes, uint32_t answer_bytes, const uint8_t *received,
 	    uint32_t received_bytes);
 
-/* Begins an exchange: sends at due_ns. 0, or -1 when a length is too much or the wire is not listening. */
+/* Begins an exchange: sends at due_ns. 0, or -1 when a length or a span is too much or the wire is not listening. */
 int
 line_arm(struct line_wire *wire, const uint8_t *request, uint32_t request_bytes, uint32_t answer_bytes,
 	 int64_t due_ns, int64_t byte_ns, int64_t first_ns, int64_t part_ns);

@@ -58,6 +58,9 @@ line_arm(struct line_wire *wire, const uint8_t *request, uint32_t request_bytes,
 {
 	if (wire->phase != LINE_LISTENING || request_bytes > LINE_FRAME_BYTES || answer_bytes > LINE_RECEIVED_BYTES)
 		return -1;
+	if (byte_ns < 0 || byte_ns > LINE_BYTE_NS_MAX || first_ns < 0 || first_ns > LINE_SPAN_NS_MAX || part_ns < 0 ||
+	    part_ns > LINE_SPAN_NS_MAX)
+		return -1;
 	memcpy(wire->request, request, request_bytes);
 	wire->request_bytes = request_bytes;
 	wire->answer_bytes = answer_bytes;

@@ -364,6 +364,15 @@ def test_lengths_beyond_the_bounds_are_refused_not_cut(bench: Bench, request_byt
         line.wire.arm(bytes(request_bytes), 0.0, answer_bytes, 0.0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize(
+    "spans", [(-0.1, 0.0, 0.0), (1.1, 0.0, 0.0), (0.0, -0.1, 0.0), (0.0, 1.1e6, 0.0), (0.0, 0.0, -0.1), (0.0, 0.0, 1.1e6)]
+)
+def test_spans_beyond_the_bounds_are_refused(bench: Bench, spans: tuple[float, float, float]) -> None:
+    line = bench.line()
+    with pytest.raises(ValueError, match="no exchange of"):
+        line.wire.arm(ASKED.frame, 0.0, 9, *spans)
+
+
 def test_a_flood_is_handed_over_in_pieces_without_loss(bench: Bench) -> None:
     line = bench.line()
     flood = bytes(range(256)) * 9
