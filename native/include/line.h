@@ -81,6 +81,7 @@ struct line_other {
 struct line_loop {
 	int32_t epoll;          /* the descriptors of the wires and of others are registered there */
 	int32_t without_pwait2; /* set where the kernel has no epoll_pwait2 */
+	int64_t lead_ns;        /* how much before a gap's end the timer is set: as late as it rings at the least */
 	uint32_t wire_count;    /* wires from this one on are nobody's */
 	uint32_t happened_count;
 	uint32_t other_count;

@@ -95,6 +95,9 @@ line_disarm(struct line_wire *wire)
 
 #define SECOND_NS INT64_C(1000000000)
 #define EVENTS 32
+/* A timer rings late by what a wake-up takes. What it is late at the least is taken off, learnt by little steps. */
+#define LEAD_STEP_NS 500
+#define LEAD_NS_MAX 100000
 
 static int64_t
 now_ns(void)
@@ -217,6 +220,41 @@ wait_until(struct line_loop *loop, struct epoll_event *events, int64_t until_ns)
 	return epoll_wait(loop->epoll, events, EVENTS, 0);
 }
 
+/* When to wake up next: for a request so much earlier that it does not leave late. */
+static int64_t
+next_wake(const struct line_loop *loop, int *is_gap)
+{
+	int64_t next_ns = INT64_MAX;
+
+	*is_gap = 0;
+	for (uint32_t index = 0; index < loop->wire_count; index++) {
+		const struct line_wire *wire = &loop->wires[index];
+		int armed = wire->phase == LINE_ARMED;
+		int64_t wake_ns = armed ? wire->due_ns - loop->lead_ns : wire->due_ns;
+
+		if (wake_ns < next_ns) {
+			next_ns = wake_ns;
+			*is_gap = armed;
+		}
+	}
+	return next_ns;
+}
+
+/* A timer that was set for 'next_ns' rang now: the lead learns how late that is. Too early is waited out. */
+static int64_t
+learn_lead(struct line_loop *loop, int64_t next_ns, int64_t now, int was_set)
+{
+	int64_t due_ns = next_ns + loop->lead_ns;
+
+	if (was_set && now >= due_ns && loop->lead_ns < LEAD_NS_MAX)
+		loop->lead_ns += LEAD_STEP_NS;
+	if (was_set && now < due_ns)
+		loop->lead_ns = now - next_ns;
+	while (now < due_ns)
+		now = now_ns();
+	return now;
+}
+
 static struct line_wire *
 wire_of(struct line_loop *loop, int descriptor)
 {
@@ -240,52 +278,48 @@ take_events(struct line_loop *loop, const struct epoll_event *events, int count)
 	}
 }
 
-/* Does what is due, and returns when the next is. Before a silence is believed, the port is looked at once more. */
-static int64_t
+/* Does what is due. Before a silence is believed, the port is looked at once more. */
+static void
 do_what_is_due(struct line_loop *loop, int64_t now)
 {
-	int64_t next_ns = INT64_MAX;
-
 	for (uint32_t index = 0; index < loop->wire_count; index++) {
 		struct line_wire *wire = &loop->wires[index];
 
-		if (wire->due_ns <= now) {
-			if (wire->phase == LINE_ARMED)
-				send_request(loop, wire, now);
-			else if (has_bytes(wire))
-				take_bytes(loop, wire);
-			else
-				happen(loop, wire, LINE_SILENT);
-		}
-		if (wire->due_ns < next_ns)
-			next_ns = wire->due_ns;
+		if (wire->due_ns > now)
+			continue;
+		if (wire->phase == LINE_ARMED)
+			send_request(loop, wire, now);
+		else if (has_bytes(wire))
+			take_bytes(loop, wire);
+		else
+			happen(loop, wire, LINE_SILENT);
 	}
-	return next_ns;
 }
 
 enum line_result
 line_wait(struct line_loop *loop, int64_t until_ns)
 {
 	struct epoll_event events[EVENTS];
-	int64_t next_ns = INT64_MAX, now;
-	int count;
+	int64_t next_ns, now;
+	int count, is_gap, was_set;
 
 	if (loop->wire_count > LINE_WIRES)
 		return LINE_BROKEN;
 	loop->happened_count = 0;
 	loop->other_count = 0;
-	for (uint32_t index = 0; index < loop->wire_count; index++) {
+	for (uint32_t index = 0; index < loop->wire_count; index++)
 		loop->wires[index].event = LINE_NOTHING;
-		if (loop->wires[index].due_ns < next_ns)
-			next_ns = loop->wires[index].due_ns;
-	}
 	do {
+		next_ns = next_wake(loop, &is_gap);
+		was_set = next_ns > now_ns();
 		count = wait_until(loop, events, next_ns < until_ns ? next_ns : until_ns);
 		if (count < 0)
 			return errno == EINTR ? LINE_INTERRUPTED : LINE_BROKEN;
 		take_events(loop, events, count);
 		now = now_ns();
-		next_ns = do_what_is_due(loop, now);
+		if (count == 0 && is_gap && next_ns < until_ns && now >= next_ns)
+			now = learn_lead(loop, next_ns, now, was_set);
+		do_what_is_due(loop, now);
 	} while (loop->happened_count == 0 && loop->other_count == 0 && now < until_ns);
 	return LINE_CALLED;
 }

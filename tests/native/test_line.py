@@ -456,6 +456,20 @@ def test_an_epoll_that_is_gone_is_an_error_and_no_endless_loop(bench: Bench) -> 
         wires.wait(inf)
 
 
+def test_no_request_is_ever_sent_early_though_the_timer_is_set_before_its_time(bench: Bench) -> None:
+    line = bench.line()
+    early = 0
+    for number in range(200):
+        at = monotonic() + 0.0003 * (number % 4)
+        line.ask(at, 0.0)
+        bench.wait()
+        assert line.sent_at is not None
+        early += line.sent_at < at
+        line.theirs.recv(99)
+    assert early == 0
+    assert 0 < bench.wires._struct.lead_ns <= 100_000
+
+
 def test_without_epoll_pwait2_the_same_is_done(bench: Bench) -> None:
     bench.wires._struct.without_pwait2 = 1
     line = bench.line()
