@@ -9,7 +9,6 @@
 #include "line.h"
 
 #include <assert.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
@@ -123,65 +122,92 @@ look(struct line_loop *loop)
 	}
 }
 
+static void
+open_lines(struct line_loop *loop, int *theirs)
+{
+	loop->epoll = epoll_create1(0);
+	loop->wire_count = LINES;
+	for (int index = 0; index < LINES; index++) {
+		int pair[2];
+		struct epoll_event event = {.events = EPOLLIN};
+
+		assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
+		loop->wires[index].descriptor = event.data.fd = pair[0];
+		loop->wires[index].due_ns = INT64_MAX;
+		theirs[index] = pair[1];
+		assert(epoll_ctl(loop->epoll, EPOLL_CTL_ADD, pair[0], &event) == 0);
+	}
+}
+
+static void
+close_lines(const struct line_loop *loop, const int *theirs)
+{
+	for (int index = 0; index < LINES; index++) {
+		close(loop->wires[index].descriptor);
+		if (theirs[index] >= 0)
+			close(theirs[index]);
+	}
+	close(loop->epoll);
+}
+
+static void
+arm(struct script *script, struct line_wire *wire, unsigned what)
+{
+	unsigned request_bytes = 8 + (what & 64 ? take(script) * 2 : 0);
+	unsigned answer_bytes = take(script) + (what & 128 ? take(script) * 2 : 0);
+	uint8_t request[600] = {5, 3 + (what >> 4 & 1), (uint8_t)take(script)};
+	int listening = wire->phase == LINE_LISTENING;
+	int armed = line_arm(wire, request, request_bytes, answer_bytes, what & 32 ? INT64_MAX - 1 : 0, PATIENCE_NS,
+			     what & 8 ? LINE_SPAN_NS_MAX : PATIENCE_NS, PATIENCE_NS);
+
+	assert((armed == 0) ==
+	       (listening && request_bytes <= LINE_FRAME_BYTES && answer_bytes <= LINE_RECEIVED_BYTES));
+}
+
+/* Bytes for a wire: whatever the script makes, or a whole good answer, or the rest of one. */
+static void
+answer(struct script *script, const struct line_wire *wire, int theirs, unsigned what)
+{
+	uint8_t frame[LINE_RECEIVED_BYTES] = {0};
+	unsigned bytes = make_frame(script, wire->request, frame);
+
+	if (what & 64 && wire->answer_bytes >= 5) {
+		bytes = wire->answer_bytes;
+		memcpy(frame, wire->request, 2);
+		frame[2] = (uint8_t)(bytes - 5);
+		close_with_crc(frame, bytes);
+		if (what & 128 && wire->received_bytes < bytes) {
+			bytes -= wire->received_bytes;
+			memmove(frame, frame + wire->received_bytes, bytes);
+		}
+	}
+	if (theirs >= 0 && write(theirs, frame, bytes) < 0)
+		return; /* full: as good as silence */
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct line_loop loop;
 	struct script script = {data, size};
 	int theirs[LINES];
-	uint8_t frame[LINE_RECEIVED_BYTES] = {0};
 
 	signal(SIGPIPE, SIG_IGN); /* as Python has it */
 	memset(&loop, 0, sizeof loop);
-	loop.epoll = epoll_create1(0);
-	loop.wire_count = LINES;
 	loop.without_pwait2 = (int32_t)(take(&script) & 1);
-	for (int index = 0; index < LINES; index++) {
-		int pair[2];
-		struct epoll_event event = {.events = EPOLLIN};
-
-		if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
-			return 0;
-		fcntl(pair[0], F_SETFL, O_NONBLOCK);
-		fcntl(pair[1], F_SETFL, O_NONBLOCK);
-		loop.wires[index].descriptor = event.data.fd = pair[0];
-		loop.wires[index].due_ns = INT64_MAX;
-		theirs[index] = pair[1];
-		epoll_ctl(loop.epoll, EPOLL_CTL_ADD, pair[0], &event);
-	}
+	open_lines(&loop, theirs);
 	while (script.left > 0) {
-		unsigned what = take(&script), index = take(&script) % LINES, bytes;
+		unsigned what = take(&script), index = take(&script) % LINES;
 		struct line_wire *wire = &loop.wires[index];
 
 		switch (what % 8) {
 		case 0:
-		case 1: {
-			unsigned request_bytes = 8 + (what & 64 ? take(&script) * 2 : 0);
-			unsigned answer_bytes = take(&script) + (what & 128 ? take(&script) * 2 : 0);
-			uint8_t request[600] = {5, 3 + (what >> 4 & 1), (uint8_t)take(&script)};
-			int listening = wire->phase == LINE_LISTENING;
-			int armed = line_arm(wire, request, request_bytes, answer_bytes, what & 32 ? INT64_MAX - 1 : 0,
-					     PATIENCE_NS, what & 8 ? INT64_C(1000000000000) : PATIENCE_NS, PATIENCE_NS);
-
-			assert((armed == 0) == (listening && request_bytes <= LINE_FRAME_BYTES &&
-						answer_bytes <= LINE_RECEIVED_BYTES));
+		case 1:
+			arm(&script, wire, what);
 			break;
-		}
 		case 2:
 		case 3:
-			bytes = make_frame(&script, wire->request, frame);
-			if (what & 64 && wire->answer_bytes >= 5) { /* a whole good answer, or the rest of one */
-				bytes = wire->answer_bytes;
-				memcpy(frame, wire->request, 2);
-				frame[2] = (uint8_t)(bytes - 5);
-				close_with_crc(frame, bytes);
-				if (what & 128 && wire->received_bytes < bytes) {
-					bytes -= wire->received_bytes;
-					memmove(frame, frame + wire->received_bytes, bytes);
-				}
-			}
-			if (theirs[index] >= 0 && write(theirs[index], frame, bytes) < 0)
-				break;
+			answer(&script, wire, theirs[index], what);
 			break;
 		case 4:
 			line_disarm(wire);
@@ -201,11 +227,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			break;
 		}
 	}
-	for (int index = 0; index < LINES; index++) {
-		close(loop.wires[index].descriptor);
-		if (theirs[index] >= 0)
-			close(theirs[index]);
-	}
-	close(loop.epoll);
+	close_lines(&loop, theirs);
 	return 0;
 }

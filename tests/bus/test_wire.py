@@ -16,6 +16,8 @@ FIRST, SECOND = RTU.read(5, 4, 0x48, 2), RTU.read(6, 4, 0x48, 2)
 COMMAND = RTU.write(7, 5, 0, (0xFF00,))
 GOOD_ANSWER = bytes.fromhex("05 04 04 43 66 33 33 1F 3A")
 WAIT_S = 0.2
+# Times of the virtual loop, beside the 0.3 s of the timeout and the 0.55 s of the drain.
+SOON_S, REST_OF_DRAIN_S, PAST_TIMEOUT_S, IN_DRAIN_S, LONG_S = 0.1, 0.2, 0.4, 0.5, 1.0
 BEHIND = bytes(99)  # the wire's buffer does not end with the answer
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -112,7 +114,7 @@ def test_a_good_answer_is_taken_and_the_next_request_waits_for_its_gap(virtual: 
     async def story() -> None:
         async with Talk(FIRST, SECOND) as talk:
             assert talk.wire.armed == [(FIRST.frame, TIMING.gap_s, 9)]
-            await asyncio.sleep(1.0)  # nothing of the talker's own runs meanwhile
+            await asyncio.sleep(LONG_S)  # nothing of the talker's own runs meanwhile
             assert (talk.source.took, talk.armed) == ([], [FIRST.frame])
             talk.wire.answered(GOOD_ANSWER + BEHIND, 0.8, 0.9)
             (taken,) = talk.source.took
@@ -139,12 +141,12 @@ def test_what_the_wire_does_not_believe_is_judged_drained_and_named(
 ) -> None:
     async def story() -> None:
         async with Talk(FIRST, SECOND) as talk:
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(PAST_TIMEOUT_S)
             talk.wire.ended(0.004, received, talk.now() if received else 0.0)
             assert talk.source.took == []
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(IN_DRAIN_S)
             assert talk.armed == [FIRST.frame]  # the line is listened to
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(LONG_S)
             assert [taken.reason for taken in talk.source.took] == [reason]
             assert talk.armed == [FIRST.frame, SECOND.frame]
             assert talk.port.written == []
@@ -155,7 +157,7 @@ def test_what_the_wire_does_not_believe_is_judged_drained_and_named(
 def test_an_answer_that_comes_after_all_is_put_together_from_its_parts(virtual: Callable[[Any], Any]) -> None:
     async def story() -> None:
         async with Talk(FIRST) as talk:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(SOON_S)
             talk.wire.ended(0.004, GOOD_ANSWER[:5], talk.now())
             talk.port.on_bytes(GOOD_ANSWER[5:])
             assert [(taken.reason, taken.words) for taken in talk.source.took] == [(None, (0x4366, 0x3333))]
@@ -170,7 +172,7 @@ def test_bytes_in_the_gap_are_nobodys_and_the_request_is_sent_once_the_line_is_s
         async with Talk(FIRST) as talk:
             talk.wire.ended(None, b"noise", talk.now())
             assert talk.unasked == 1
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(LONG_S)
             assert talk.armed == [FIRST.frame, FIRST.frame]
             assert talk.source.took == []
 
@@ -213,9 +215,9 @@ def test_a_port_that_is_lost_in_an_exchange_is_drained_before_the_next_one_is_us
             assert await talk.task == "gone"
             again = Port()
             talk.task = asyncio.ensure_future(talk.talker.serve(again, lambda: None))
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(IN_DRAIN_S)
             assert again.wire.armed == []
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(REST_OF_DRAIN_S)
             assert [request for request, _, _ in again.wire.armed] == [FIRST.frame]
 
     virtual(story())

@@ -365,7 +365,8 @@ def test_lengths_beyond_the_bounds_are_refused_not_cut(bench: Bench, request_byt
 
 
 @pytest.mark.parametrize(
-    "spans", [(-0.1, 0.0, 0.0), (1.1, 0.0, 0.0), (0.0, -0.1, 0.0), (0.0, 1.1e6, 0.0), (0.0, 0.0, -0.1), (0.0, 0.0, 1.1e6)]
+    "spans",
+    [(-0.1, 0.0, 0.0), (1.1, 0.0, 0.0), (0.0, -0.1, 0.0), (0.0, 1.1e6, 0.0), (0.0, 0.0, -0.1), (0.0, 0.0, 1.1e6)],
 )
 def test_spans_beyond_the_bounds_are_refused(bench: Bench, spans: tuple[float, float, float]) -> None:
     line = bench.line()
