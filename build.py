@@ -162,7 +162,7 @@ def add_kernel_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     fuzz = add(
         "fuzz",
         run_fuzz,
-        "run the kernel against a 128-bit oracle with libFuzzer, ASan and UBSan",
+        "run the C against oracles with libFuzzer, ASan and UBSan, the kernel and then the line",
         "python3 build.py fuzz --seconds 60",
     )
     fuzz.add_argument("--seconds", type=int, default=60, metavar="N", help="how long (60)")
@@ -219,16 +219,20 @@ def run_fuzz(options: argparse.Namespace) -> int:
     if shutil.which("clang") is None:
         raise Refused("clang is missing (Debian packages clang and libclang-rt-14-dev).")
     folder = ROOT / ".venv-fuzz"
-    (folder / "corpus").mkdir(parents=True, exist_ok=True)
-    program = folder / "fuzz_rate"
     flags = ["-std=gnu11", "-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-    sources = [str(ROOT / name) for name in ("native/fuzz/fuzz_rate.c", "native/src/kernel.c")]
-    built = [f"-I{ROOT / 'native/include'}", *sources, "-o", str(program)]
-    run_step("Compiling the harness", ["clang", *flags, *built], folder / "compile.log")
     limits = [f"-max_total_time={options.seconds}", "-max_len=1024", "-verbosity=0", "-print_final_stats=1"]
-    done = subprocess.run([str(program), *limits, "corpus"], cwd=folder, check=False)
-    print("the kernel and the oracle agree" if done.returncode == 0 else f"found something: see {folder}")
-    return 0 if done.returncode == 0 else 1
+    for name, source, corpus in (("fuzz_rate", "kernel.c", "corpus"), ("fuzz_line", "line.c", "corpus_line")):
+        (folder / corpus).mkdir(parents=True, exist_ok=True)
+        program = folder / name
+        sources = [str(ROOT / f"native/fuzz/{name}.c"), str(ROOT / "native/src" / source)]
+        built = [f"-I{ROOT / 'native/include'}", *sources, "-o", str(program)]
+        run_step(f"Compiling {name}", ["clang", *flags, *built], folder / "compile.log")
+        done = subprocess.run([str(program), *limits, corpus], cwd=folder, check=False)
+        if done.returncode != 0:
+            print(f"found something in {source}: see {folder}")
+            return 1
+        print(f"{source} and its oracle agree")
+    return 0
 
 
 BENCH_EXTRAS = {"tariff": (), "bus": ("demo",), "agent": ("console", "demo")}
