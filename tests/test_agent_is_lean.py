@@ -39,7 +39,8 @@ cli._EventPrinter.ready = ready
 sys.exit(cli.main(["run", "--config", sys.argv[1]]))
 """
 
-# Parts of the product that another command, the console or a developer uses, and what they bring along.
+# Parts of the product that another command, the console or a developer uses, and what they bring along. What paho loads
+# for its websockets (urllib.request with http, email, tempfile) is paid for.
 NOT_OF_THE_AGENT = (
     "_hashlib",
     "amqtt",
@@ -60,10 +61,8 @@ NOT_OF_THE_AGENT = (
     "edge.tariffs",
     "edge.terminal",
     "edge.tokens",
-    "email",
     "gettext",
     "h11",
-    "http",
     "httpx",
     "hw.sim",
     "hypothesis",
@@ -78,15 +77,12 @@ NOT_OF_THE_AGENT = (
     "pydantic",
     "pymodbus",
     "pytest",
-    "shutil",
     "ssl",
     "starlette",
-    "tempfile",
     "tests",
     "typing_extensions",
     "unicodedata",
     "unittest",
-    "urllib.request",
     "uvicorn",
     "xml",
     "zipfile",

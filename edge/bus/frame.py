@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import field
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from edge.core.lean import dataclass
 
