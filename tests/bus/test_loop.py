@@ -158,8 +158,7 @@ def test_on_any_other_loop_a_timer_set_for_earlier_still_rings_and_a_closed_one_
     async def story() -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        timer, closed = timer_of(loop, rung.append), timer_of(loop, rung.append)
-        assert isinstance(timer, LoopTimer)
+        timer, closed = LoopTimer(loop, rung.append), LoopTimer(loop, rung.append)
         timer.set(began + 5.0)
         timer.set(began + 2.0)
         timer.set(began + 9.0)

@@ -555,10 +555,8 @@ def test_a_command_that_is_killed_while_it_waits_has_changed_nothing(place: Plac
         *("--meter-id", "M07B", "--timeout-ms", "200", "--installer", "Li Wei", "--key", str(place.key)),
         *("--out", str(place.out)),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as wizard:
+    environment = {**os.environ, "LANG": "C.UTF-8"}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as wizard:
         assert wizard.stderr is not None
         told = [wizard.stderr.readline(), wizard.stderr.readline()]
         wizard.send_signal(signal.SIGKILL)
