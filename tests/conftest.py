@@ -10,10 +10,12 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -218,3 +220,15 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
         return (status, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def auditor() -> Any:
+    """The auditor as a module. It is a file to run, of no package, and shares no code with what it audits."""
+    spec = importlib.util.spec_from_file_location("wattgate_auditor", ROOT / "tests" / "auditor" / "audit.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module

@@ -549,16 +549,22 @@ def test_a_power_cut_leaves_the_old_meter_or_the_new_one_and_a_start_brings_all_
     assert "M07B" in place.page.read_text("utf-8")
 
 
+def test_a_model_of_another_protocol_is_refused_by_name_before_anything_is_asked(place: Place) -> None:
+    status, _, complaint = place.exchange("--model", "dlt645_2007")
+    assert status == 2
+    assert "dlt645_2007" in complaint
+    assert "speaks dlt645" in complaint
+    assert place.nothing_has_changed()
+
+
 def test_a_command_that_is_killed_while_it_waits_has_changed_nothing(place: Place) -> None:
     command = [
         *(sys.executable, "-m", "edge.cli", "commission", "exchange", "A07", "--config", str(place.config)),
         *("--meter-id", "M07B", "--timeout-ms", "200", "--installer", "Li Wei", "--key", str(place.key)),
         *("--out", str(place.out)),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as wizard:
+    environment = {**os.environ, "LANG": "C.UTF-8"}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as wizard:
         assert wizard.stderr is not None
         told = [wizard.stderr.readline(), wizard.stderr.readline()]
         wizard.send_signal(signal.SIGKILL)

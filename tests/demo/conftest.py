@@ -5,7 +5,6 @@ Times are real seconds.
 """
 
 import fcntl
-import importlib.util
 import json
 import os
 import re
@@ -277,15 +276,3 @@ def check_gone() -> Callable[[Any, float], None]:
         assert gone, "still there: " + "; ".join(program.family())
 
     return check
-
-
-@pytest.fixture(scope="session")
-def auditor() -> Any:
-    """The auditor as a module, from its file: it is no part of any package."""
-    spec = importlib.util.spec_from_file_location("wattgate_auditor", AUDITOR)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
