@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_agent(file: Path, *, check_only: bool = False, as_json: bool = False) -> int:
     """Runs the agent of a configuration until it is told to end."""
-    from edge.left_out import unused_modules, without
+    from edge.left_out import load_broker_client, unused_modules, without
 
     if ZONE_FILES.is_dir():
         # Else zoneinfo reads how Python was built, only to find this out.
@@ -51,7 +51,11 @@ def run_agent(file: Path, *, check_only: bool = False, as_json: bool = False) ->
         config = read_config(file)
     except ConfigError as error:
         return _refused(error)
-    with without(unused_modules(has_tls=config.has_tls)):  # asyncio looks for ssl once, when it is imported
+    with without(unused_modules(has_tls=config.has_tls)):
+        import asyncio  # noqa: F401  # looks for ssl once, when it is imported
+
+        if not config.has_tls:
+            load_broker_client()
         import edge.bootstrap  # noqa: F401
     return _run_loaded(config, check_only, as_json)
 

@@ -47,15 +47,24 @@ def for_console() -> Iterator[None]:
         yield
 
 
+def load_broker_client() -> None:
+    """Imports paho for connections without TLS: it asks `ssl` for two kinds of error whenever a socket is not ready."""
+    never_raised = {name: type(name, (OSError,), {}) for name in ("SSLWantReadError", "SSLWantWriteError")}
+    with standing_in("ssl", **never_raised):
+        import paho.mqtt.client  # noqa: F401
+
+
 @contextmanager
 def standing_in(name: str, **attributes: object) -> Iterator[None]:
     """Inside, a module that is imported without being asked for anything else is only these names of it."""
-    if name in sys.modules:
+    if sys.modules.get(name) is not None:
         yield
         return
+    before = {name: sys.modules[name]} if name in sys.modules else {}  # left out already
     sys.modules[name] = ModuleType(name)
     vars(sys.modules[name]).update(attributes)
     try:
         yield
     finally:
         del sys.modules[name]
+        sys.modules.update(before)

@@ -131,6 +131,30 @@ def test_openssl_is_left_out_where_no_broker_has_tls() -> None:
     assert not {"ssl", "_hashlib"} & set(unused_modules(has_tls=True))
 
 
+BROKER_CLIENT = """
+import socket
+from edge.left_out import load_broker_client, unused_modules, without
+
+with without(unused_modules(has_tls=False)):
+    load_broker_client()
+import paho.mqtt.client as mqtt
+
+ours, theirs = socket.socketpair()
+client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+client._sock = ours
+ours.setblocking(False)
+print(client.loop_read() == mqtt.MQTT_ERR_SUCCESS)
+import ssl
+print(mqtt.ssl is not ssl and hasattr(ssl, "SSLContext"))
+"""
+
+
+def test_broker_client_without_tls_waits_for_a_socket_that_has_nothing_yet() -> None:
+    # The client asks its `ssl` what kind of error a BlockingIOError is: with none there its thread would end.
+    done = subprocess.run([sys.executable, "-c", BROKER_CLIENT], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"], done.stderr
+
+
 def test_part_is_known_by_its_whole_name() -> None:
     assert is_part("xml.etree", "xml")
     assert not is_part("xmlrpc", "xml")
