@@ -162,7 +162,7 @@ def add_kernel_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     fuzz = add(
         "fuzz",
         run_fuzz,
-        "run the kernel against a 128-bit oracle with libFuzzer, ASan and UBSan",
+        "run the C against oracles with libFuzzer, ASan and UBSan, the kernel and then the line",
         "python3 build.py fuzz --seconds 60",
     )
     fuzz.add_argument("--seconds", type=int, default=60, metavar="N", help="how long (60)")
@@ -219,21 +219,26 @@ def run_fuzz(options: argparse.Namespace) -> int:
     if shutil.which("clang") is None:
         raise Refused("clang is missing (Debian packages clang and libclang-rt-14-dev).")
     folder = ROOT / ".venv-fuzz"
-    (folder / "corpus").mkdir(parents=True, exist_ok=True)
-    program = folder / "fuzz_rate"
     flags = ["-std=gnu11", "-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-    sources = [str(ROOT / name) for name in ("native/fuzz/fuzz_rate.c", "native/src/kernel.c")]
-    built = [f"-I{ROOT / 'native/include'}", *sources, "-o", str(program)]
-    run_step("Compiling the harness", ["clang", *flags, *built], folder / "compile.log")
     limits = [f"-max_total_time={options.seconds}", "-max_len=1024", "-verbosity=0", "-print_final_stats=1"]
-    done = subprocess.run([str(program), *limits, "corpus"], cwd=folder, check=False)
-    print("the kernel and the oracle agree" if done.returncode == 0 else f"found something: see {folder}")
-    return 0 if done.returncode == 0 else 1
+    for name, source, corpus in (("fuzz_rate", "kernel.c", "corpus"), ("fuzz_line", "line.c", "corpus_line")):
+        (folder / corpus).mkdir(parents=True, exist_ok=True)
+        program = folder / name
+        sources = [str(ROOT / f"native/fuzz/{name}.c"), str(ROOT / "native/src" / source)]
+        built = [f"-I{ROOT / 'native/include'}", *sources, "-o", str(program)]
+        run_step(f"Compiling {name}", ["clang", *flags, *built], folder / "compile.log")
+        done = subprocess.run([str(program), *limits, corpus], cwd=folder, check=False)
+        if done.returncode != 0:
+            print(f"found something in {source}: see {folder}")
+            return 1
+        print(f"{source} and its oracle agree")
+    return 0
 
 
+BENCH_EXTRAS = {"tariff": (), "bus": ("demo",), "agent": ("console", "demo")}
 BENCH_PEERS = {
     "tariff": ("nrel-pysam==7.1.1.post1", "numpy==2.4.6", "ratebook==0.1.0"),  # the last needs Python 3.12
-    "bus": ("minimalmodbus==2.1.1",),  # pymodbus is a dependency already; libmodbus comes from Debian
+    "bus": ("minimalmodbus==2.1.1",),  # pymodbus is the demo's already; libmodbus comes from Debian
     "agent": (),  # thingsboard-gateway pins another pymodbus and gets an environment of its own; collectd is Debian's
 }
 LIBMODBUS_PACKAGE = "libmodbus5"
@@ -244,7 +249,7 @@ COLLECTD_PACKAGE = "collectd-core"
 def run_bench(options: argparse.Namespace) -> int:
     """`build.py bench tariff|bus|agent`: in an environment of its own, with the peers it compares with."""
     environment = Environment(ROOT / ".venv-bench", newest_python())
-    environment.prepare(("console",) if options.what == "agent" else ())
+    environment.prepare(BENCH_EXTRAS[options.what])
     for peer in BENCH_PEERS[options.what]:
         try:
             run_step(f"Installing {peer}", environment.pip(peer), environment.log(peer.partition("=")[0]))

@@ -5,11 +5,11 @@ covers a domain prefix and those bytes as transmitted, so nothing is ever re-ser
 checked, and a signature for one purpose is worth nothing for another.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+import msgspec
+
+from cloud_sync.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 ENVELOPE_VERSION: Final = 0x01
 SIGNATURE_BYTES: Final = 64
@@ -21,8 +21,7 @@ DOMAIN_APPROVAL: Final = b"mg/1/approve\0"
 DOMAIN_ACK: Final = b"mg/1/ack\0"
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """An envelope taken apart, its signature not yet checked."""
 
     signature: bytes
@@ -43,8 +42,4 @@ def split(envelope: bytes) -> Envelope | None:
 
 def signature_holds(domain: bytes, key: Ed25519PublicKey, envelope: Envelope) -> bool:
     """Whether `key` signed this content for this domain."""
-    try:
-        key.verify(envelope.signature, domain + envelope.content)
-    except InvalidSignature:
-        return False
-    return True
+    return key.holds(envelope.signature, domain + envelope.content)

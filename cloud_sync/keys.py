@@ -6,13 +6,13 @@ for each private key this host may use. Caps are nano-currency per order. Ed2551
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from cloud_sync.ed25519 import Ed25519PrivateKey, Ed25519PublicKey, private_key_pem, read_private_key
 
 KEYRING_FILE: Final = "keyring.json"
 
@@ -27,8 +27,7 @@ class Role(Enum):
     INGEST = "ingest"  # signs acknowledgements
 
 
-@dataclass(frozen=True, slots=True)
-class KeyEntry:
+class KeyEntry(msgspec.Struct, frozen=True):
     """One trusted public key. `credit_nano_max` caps a single credit; None: it may not credit."""
 
     kid: str
@@ -54,8 +53,7 @@ class KeyRing:
         return iter(self._by_kid.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Signer:
+class Signer(msgspec.Struct, frozen=True):
     """A private key with the id its signatures name."""
 
     kid: str
@@ -92,13 +90,15 @@ def save_key_ring(path: Path, ring: KeyRing) -> None:
 
 def load_signer(directory: Path, kid: str) -> Signer:
     """The private key `<kid>.pem` of a key directory. Raises ValueError or OSError."""
-    from cryptography.hazmat.primitives import serialization  # 25 modules a gateway, which only checks, never needs
+    return Signer(kid, load_private_key(directory / f"{kid}.pem"))
 
-    path = directory / f"{kid}.pem"
-    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError(f"{path}: not an Ed25519 key")
-    return Signer(kid, key)
+
+def load_private_key(path: Path) -> Ed25519PrivateKey:
+    """The private key in a file (PKCS 8, PEM). Raises ValueError with a sentence for people, or OSError."""
+    try:
+        return read_private_key(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def load_signers(directory: Path) -> dict[Role, Signer]:
@@ -116,14 +116,9 @@ def load_signers(directory: Path) -> dict[Role, Signer]:
 
 def save_signer(directory: Path, signer: Signer) -> None:
     """Writes a private key readable by its owner only."""
-    from cryptography.hazmat.primitives import serialization
-
-    pem = signer.key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     handle = os.open(directory / f"{signer.kid}.pem", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "wb") as file:
-        file.write(pem)
+        file.write(private_key_pem(signer.key))
 
 
 # 10,000 currency units: the cap of a generated vend key.

@@ -6,7 +6,6 @@ that does not know a type refuses it with a stored result. Source: the wire cont
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -196,8 +195,7 @@ Arguments = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OrderType:
+class OrderType(msgspec.Struct, frozen=True):
     """One type. `approved`: a second person's signature over the same order stands in `args.approval`."""
 
     role: Role

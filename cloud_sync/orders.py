@@ -25,7 +25,6 @@ holds the clock, duplicates and supersession are the account's business.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import msgspec
@@ -56,8 +55,7 @@ ORDER_BYTES_MAX: Final = 4096
 DOCUMENT_BYTES_MAX: Final = 128 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class OrderRefused:
+class OrderRefused(msgspec.Struct, frozen=True):
     """Why an envelope is not obeyed. `reason` is one of the module's list.
 
     `order` is there when a trusted key signed it for this gateway: then the refusal is an answer
@@ -98,7 +96,7 @@ def verify_order(envelope: bytes, ring: KeyRing, gateway_id: str) -> Order | Ord
         refusal = OrderRefused("approval", "needs a second person's signature over the same order")
     if refusal is None:
         return order
-    return replace(refusal, order=order) if order.gw == gateway_id else refusal
+    return msgspec.structs.replace(refusal, order=order) if order.gw == gateway_id else refusal
 
 
 def approve_order(order: Order, signer: Signer) -> Order:

@@ -15,8 +15,10 @@ is above the acknowledged mark is sent again. Source: the wire contract, Up.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from cloud_sync.acks import verify_ack
 from cloud_sync.keys import KeyRing
@@ -65,8 +67,7 @@ class JournalHead(Protocol):
     def acked_seq(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class SessionSettings:
+class SessionSettings(msgspec.Struct, frozen=True):
     """Limits and delays of the protocol. Seconds are monotonic."""
 
     window_batches: int = 8
@@ -79,7 +80,7 @@ class SessionSettings:
 
     def capped(self, seconds_max: float) -> "SessionSettings":
         """The same with no delay above `seconds_max`, for demos and tests."""
-        return replace(
+        return msgspec.structs.replace(
             self,
             resend_seconds=min(self.resend_seconds, seconds_max),
             resend_seconds_max=min(self.resend_seconds_max, seconds_max),
@@ -87,8 +88,7 @@ class SessionSettings:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class HelloFacts:
+class HelloFacts(msgspec.Struct, frozen=True):
     """What the agent knows of itself at the moment it says hello."""
 
     at: int  # wall time, Unix seconds
@@ -99,8 +99,7 @@ class HelloFacts:
 # --- actions ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(msgspec.Struct, frozen=True):
     """Hand this to the broker. A loss is noticed by the session, not by the adapter."""
 
     topic: str
@@ -109,8 +108,7 @@ class Publish:
     retain: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch:
+class Fetch(msgspec.Struct, frozen=True):
     """Read records after `after_seq` and give them to `records` with this question, also when there are none."""
 
     number: int  # which question this is: an answer to an older one is thrown away
@@ -119,37 +117,32 @@ class Fetch:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
+class Acknowledged(msgspec.Struct, frozen=True):
     """The backend has committed the stream up to here."""
 
     stream: str
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class OrderArrived:
+class OrderArrived(msgspec.Struct, frozen=True):
     """Something that may be an order. Its signature has NOT been checked."""
 
     envelope: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentArrived:
+class DocumentArrived(msgspec.Struct, frozen=True):
     """Something that may be a document. Its signature has NOT been checked."""
 
     envelope: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ServerTime:
+class ServerTime(msgspec.Struct, frozen=True):
     """Time in a signed ack: a floor for the clock."""
 
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fenced:
+class Fenced(msgspec.Struct, frozen=True):
     """The backend has opened a newer epoch: this store is old or a copy. The stream is not sent any more."""
 
     stream: str
@@ -507,8 +500,7 @@ class SyncSession:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
+class _Question(msgspec.Struct, frozen=True):
     """A Fetch under way, and where its stream stood when it was asked."""
 
     fetch: Fetch
@@ -517,8 +509,7 @@ class _Question:
     claim: "_Claim | None"  # asked only to compare its hash
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
+class _Claim(msgspec.Struct, frozen=True):
     """What an ack says the backend has: everything up to a record, and when it said so (server time)."""
 
     seq: int

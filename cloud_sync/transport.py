@@ -9,17 +9,19 @@ which nothing is confirmed any more. Seconds are the event loop's time.
 import asyncio
 import contextlib
 import socket
-import ssl
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import msgspec
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from cloud_sync.session import Publish
+
+if TYPE_CHECKING:
+    import ssl  # 5 MB with its OpenSSL: only where a broker has TLS
 
 IN_CLIENT_MAX: Final = 20
 _FAREWELL_SECONDS_MAX: Final = 1.0
@@ -37,23 +39,21 @@ class TransportEvents(Protocol):
     def message(self, topic: str, payload: bytes) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerAddress:
+class BrokerAddress(msgspec.Struct, frozen=True):
     """Where a broker listens."""
 
     host: str
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class TransportSettings:
+class TransportSettings(msgspec.Struct, frozen=True):
     """One client of one broker out of an ordered list."""
 
     client_id: str
     brokers: tuple[BrokerAddress, ...]
     topics: tuple[str, ...]
     will: Publish | None = None
-    tls: ssl.SSLContext | None = None
+    tls: "ssl.SSLContext | None" = None
     keep_alive_seconds: int = 120
     connect_timeout_seconds: float = 10.0
     reconnect_seconds_min: float = 1.0
@@ -63,15 +63,17 @@ class TransportSettings:
 
     def capped(self, seconds_max: float) -> "TransportSettings":
         """The same with no reconnect delay above `seconds_max`, for demos and tests."""
-        return replace(
+        return msgspec.structs.replace(
             self,
             reconnect_seconds_min=min(self.reconnect_seconds_min, seconds_max),
             reconnect_seconds_max=min(self.reconnect_seconds_max, seconds_max),
         )
 
 
-def gateway_tls_context(ca_file: str, certificate_file: str, key_file: str) -> ssl.SSLContext:
+def gateway_tls_context(ca_file: str, certificate_file: str, key_file: str) -> "ssl.SSLContext":
     """TLS 1.2 or newer, trusting the product's CA alone, with this device's certificate."""
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks name and chain
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cafile=ca_file)

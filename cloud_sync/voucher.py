@@ -7,8 +7,9 @@ as one number, modulo 37, which notices every single wrong character of the type
 Nothing here looks at the signature: that is the door's business (orders.py).
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from cloud_sync.orders import ORDER_BYTES_MAX
 
@@ -30,8 +31,7 @@ _TYPED_AS_MEANT: Final = str.maketrans(
 TEXT_CHARACTERS_MAX: Final = 4 * (ORDER_BYTES_MAX + _HEADER_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
-class VoucherRefused:
+class VoucherRefused(msgspec.Struct, frozen=True):
     """Why a text is no voucher. `position` counts the characters that matter, from 1.
 
     Reasons, first that applies: empty, too_long, characters (one that cannot occur), check (a wrong

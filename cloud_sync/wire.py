@@ -9,7 +9,6 @@ import hashlib
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -185,8 +184,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 # --- topics -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Topic:
+class Topic(msgspec.Struct, frozen=True):
     """A topic taken apart. `channel`: up/hello, up/led ..., st, dn/ack, dn/cmd, dn/cfg."""
 
     gateway_id: str

@@ -8,19 +8,18 @@ import asyncio
 import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from decimal import Decimal
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from cloud_sync import orders, voucher
 from cloud_sync.acks import verify_ack
-from cloud_sync.keys import KeyRing, load_key_ring
-from cloud_sync.proof.checkpoint import CONDITION, device_kid, load_device_key, sign_checkpoint
+from cloud_sync.ed25519 import Ed25519PrivateKey
+from cloud_sync.keys import KeyRing, load_key_ring, load_private_key
+from cloud_sync.proof.checkpoint import CONDITION, device_kid, sign_checkpoint
 from cloud_sync.proof.checkpoint import Checkpoint as SignedCheckpoint
 from cloud_sync.session import HelloFacts, SessionSettings, SyncSession
 from cloud_sync.transport import BrokerAddress, MqttTransport, TransportSettings, gateway_tls_context
@@ -50,12 +49,14 @@ from edge.core.area import Area
 from edge.core.commands import NoteCondition
 from edge.core.demand import Contracted
 from edge.core.events import Event
+from edge.core.lean import dataclass
 from edge.core.month_lines import demand_window_s, not_contracted
 from edge.core.rating_arrays import array_rate
 from edge.core.tariff import TariffRefused
 from edge.core.terms import Terms
 from edge.core.token import KEY_EXPIRY_MAX
 from edge.core.units import ClockReading, UnixSeconds, WattHours
+from edge.left_out import for_console
 from edge.meters.model import MeterModel, ModelError, known_models, load_model
 from edge.meters.records import DLT645
 from edge.policies.document import load_policy
@@ -64,7 +65,7 @@ from edge.store.checkpoint import Checkpoint
 from edge.store.event_log import DailyCheckpoints, JournalEventLog, Restored
 from edge.store.journal import SqliteJournal
 from edge.store.reader import JournalReader
-from edge.store.schema import JOURNAL_FILE
+from edge.store.schema import ANCHOR_FILE, JOURNAL_FILE
 from edge.store.site_book import (
     AccountEntry,
     DecoderEntry,
@@ -74,7 +75,7 @@ from edge.store.site_book import (
     SiteBookError,
     read_site_book,
 )
-from edge.store.store_copy import ANCHOR_FILE
+from edge.store.words import load_words
 from edge.zone import zone_offsets
 from hw.file_anchor import FileAnchor
 from hw.socket_port import Direction, LineWarning, line_warnings, opener_for
@@ -250,8 +251,6 @@ def anchor_advice(prepared: Prepared, language: str = "en") -> str | None:
         code = "same_disk"
     else:
         return None
-    from edge.store.explain_words import load_words  # said once, where somebody is to be told
-
     return load_words(language)[f"anchor.{code}"].format(anchor=anchor, folder=anchor.parent)
 
 
@@ -431,7 +430,7 @@ def _recovery_view(journal: SqliteJournal) -> RecoveryView:
 def _read_device_key(config: Config) -> Ed25519PrivateKey | None:
     if config.cloud is None or config.cloud.device_key is None:
         return None
-    return load_device_key(config.path(config.cloud.device_key))
+    return load_private_key(config.path(config.cloud.device_key))
 
 
 async def _sign(prepared: Prepared, written: Checkpoint, gateway: Gateway, clock: Clock) -> None:
@@ -893,10 +892,10 @@ async def _serve_console(
     door: CommandDoor,
     on_ready: Callable[[str | None], None] | None,
 ) -> None:
-    # Heavy, so only when there is a console.
-    from edge.console.app import create_app
-    from edge.console.server import serve
-    from edge.console.settings import ConsoleSettings
+    with for_console():  # heavy, so only when there is a console
+        from edge.console.app import create_app
+        from edge.console.server import serve
+        from edge.console.settings import ConsoleSettings
 
     config = prepared.config
     assert config.console is not None

@@ -153,6 +153,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpio_relays: tuple[GpioRelaySection, ...] = ()
     file: str = ""  # the file itself; not a key of it
 
+    @property
+    def has_tls(self) -> bool:
+        """Whether a broker is spoken to over TLS."""
+        return self.cloud is not None and self.cloud.tls_ca is not None
+
     def path(self, name: str) -> Path:
         """A path of the configuration, relative ones starting at the file."""
         return Path(self.file).parent / name

@@ -35,6 +35,7 @@ __all__ = [
     "StreamHead",
     "TokenReader",
     "UnixSeconds",
+    "Wire",
 ]
 
 
@@ -50,6 +51,28 @@ class BytePort(Protocol):
     def write(self, data: bytes) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Wire(Protocol):
+    """What a serial port has as its `wire` on a loop made for lines: it sends a request when its gap is over and takes
+    the good answer, without waking anybody before it is whole. Times are seconds of the loop."""
+
+    def listen(
+        self, answered: Callable[[Any, float, float], None], ended: Callable[[float | None, bytes, float], None]
+    ) -> None:
+        """`answered(received, sent_at, at)`: the good answer, to be read before anything else is done.
+        `ended(sent_at, received, at)`: no good answer; whoever asked goes on with what came. `sent_at` None: the
+        request was not sent."""
+        ...
+
+    def arm(self, request: bytes, at: float, answer_bytes: int, byte_s: float, first_s: float, part_s: float) -> None:
+        """Sends at this time. `answer_bytes` 0: whatever comes ends the exchange. `byte_s` is a character on the wire,
+        `first_s` how long to wait for the answer to begin, `part_s` between two parts beyond what their bytes take."""
+        ...
+
+    def disarm(self) -> bool:
+        """Takes back a request that still waits for its time. False: it is sent."""
+        ...
 
 
 class PortOpener(Protocol):

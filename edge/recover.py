@@ -6,7 +6,6 @@ Exit status: 0 the epoch is open, 2 it is not, and why.
 """
 
 import argparse
-import asyncio
 import sys
 from pathlib import Path
 
@@ -36,6 +35,8 @@ def add_recover_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
 
 def _recover(options: argparse.Namespace) -> int:
     # The whole gateway is known there; other commands need not load it.
+    import asyncio
+
     from edge.bootstrap import RecoverRefused, prepare, recover
     from edge.cli import gateway_clock
     from edge.config import ConfigError, read_config

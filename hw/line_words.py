@@ -6,7 +6,7 @@ port reports is text (an OSError's, or the reason it was lost), and stays transl
 
 import json
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 LANGUAGES = ("en", "zh")
 _BETWEEN = (": ", " ")
@@ -32,5 +32,5 @@ def sentences(language: str) -> dict[str, str]:
     assert language in LANGUAGES
     if language == "en":
         return {}
-    found: dict[str, str] = json.loads((files("hw") / "catalogue" / f"{language}.json").read_text("utf-8"))
+    found: dict[str, str] = json.loads((Path(__file__).parent / "catalogue" / f"{language}.json").read_text("utf-8"))
     return found

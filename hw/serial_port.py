@@ -106,7 +106,13 @@ class SerialPort:
         self._unsent = b""
         self._open = True
         self._writer_waits = False
-        _short_way(self._loop, "add", self._loop.add_reader)(self._descriptor, self._read)
+        # A loop made for lines reads them itself and sends requests at their time; any other does as ever. Who moves
+        # RTS must send himself.
+        self.wire: Any = None
+        if turn is None and (wire_of := getattr(self._loop, "line_wire", None)) is not None:
+            self.wire = wire_of(self._descriptor, on_bytes, self._send_on, self._lose_by)
+        if self.wire is None:
+            self._loop.add_reader(self._descriptor, self._read)
 
     def write(self, data: bytes) -> None:
         """Sends all of it, in order; what the driver does not take at once follows when it has room."""
@@ -128,7 +134,10 @@ class SerialPort:
         self._open = False
         if self._turn is not None:
             self._turn.close()
-        _short_way(self._loop, "remove", self._loop.remove_reader)(self._descriptor)
+        if self.wire is None:
+            self._loop.remove_reader(self._descriptor)
+        else:
+            self._loop.close_line_wire(self._descriptor, self.wire)  # type: ignore[attr-defined]
         if self._writer_waits:
             self._loop.remove_writer(self._descriptor)
         self._device.close()
@@ -151,6 +160,14 @@ class SerialPort:
             self._loop.remove_writer(self._descriptor)
             self._writer_waits = False
 
+    def _send_on(self, unsent: bytes) -> None:
+        """The wire could not send all of a request."""
+        self._unsent += unsent
+        self._send()
+
+    def _lose_by(self, problem: int) -> None:
+        self._lose(os.strerror(problem) if problem else _GONE)
+
     def _read(self) -> None:
         try:
             data = os.read(self._descriptor, _READ_BYTES)
@@ -167,11 +184,6 @@ class SerialPort:
     def _lose(self, reason: str) -> None:
         self.close()
         self._on_lost(f"{self._path}: {reason}")
-
-
-def _short_way(loop: asyncio.AbstractEventLoop, verb: str, long_way: Callable[..., Any]) -> Callable[..., Any]:
-    """A loop made for lines watches them without a turn of its own for each answer; any other does as ever."""
-    return getattr(loop, f"{verb}_line_reader", long_way)
 
 
 class _RtsTurn:

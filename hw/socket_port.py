@@ -12,7 +12,6 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
-from urllib.parse import urlsplit
 
 from edge.ports import BytePort, PortOpener
 from hw.line_words import in_language
@@ -38,6 +37,8 @@ def opener_for(address: str, baud: int, format: str = "8N1", direction: Directio
         if not address.startswith("/"):
             raise _bad_address(address, "a device is given with its whole path")
         return serial_opener(address, baud, format, direction)
+    from urllib.parse import urlsplit  # half a megabyte, which serial lines do without
+
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port

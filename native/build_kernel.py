@@ -1,8 +1,9 @@
-"""Builds the tariff kernel: the extension module native._kernel, through cffi in API mode.
+"""Builds the C of the gateway, the tariff kernel and the line wires: the extension module native._kernel, through cffi
+in API mode.
 
 `pip install .` calls BuildExt (pyproject.toml names it). `python native/build_kernel.py --inplace
 [DIR]` puts the module beside the sources instead (or into DIR), for work on the kernel itself.
-The declarations are taken from the header, so they stand in one place.
+The declarations are taken from the headers, so they stand in one place.
 """
 
 import argparse
@@ -21,16 +22,18 @@ if str(HERE.parent) not in sys.path:
 
 from native.source_hash import source_hash  # noqa: E402
 
+C_SOURCES = ["native/src/kernel.c", "native/src/line.c"]
 STRICT = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
 
 
 def make_ffi() -> FFI:
-    """The module's interface: the header's declarations and the hash of the sources."""
-    declarations = (HERE / "include/kernel.h").read_text("ascii").split("/* [cffi */")[1].split("/* cffi] */")[0]
+    """The module's interface: the headers' declarations and the hash of the sources."""
+    headers = [HERE / "include/kernel.h", HERE / "include/line.h"]
+    declarations = [header.read_text("ascii").split("/* [cffi */")[1].split("/* cffi] */")[0] for header in headers]
     ffi = FFI()
-    ffi.cdef(declarations + "extern const char tariff_source_hash[65];")
+    ffi.cdef("".join(declarations) + "extern const char tariff_source_hash[65];")
     hash_line = f'const char tariff_source_hash[65] = "{source_hash()}";'
-    ffi.set_source("native._kernel", f'#include "kernel.h"\n{hash_line}')
+    ffi.set_source("native._kernel", f'#include "kernel.h"\n#include "line.h"\n{hash_line}')
     return ffi
 
 
@@ -44,7 +47,7 @@ class BuildExt(build_ext):
         make_ffi().emit_c_code(str(wrapper))
         include = str(HERE / "include")
         objects = self.compiler.compile(
-            ["native/src/kernel.c"], output_dir=str(folder), include_dirs=[include], extra_postargs=STRICT
+            C_SOURCES, output_dir=str(folder), include_dirs=[include], extra_postargs=STRICT
         )
         ext.sources, ext.include_dirs, ext.extra_objects = [str(wrapper)], [include], objects
         super().build_extension(ext)
@@ -52,7 +55,7 @@ class BuildExt(build_ext):
 
 def build_in_place(folder: Path) -> Path:
     """Builds the module into a folder and returns its path."""
-    extension = Extension("native._kernel", ["native/src/kernel.c"], py_limited_api=True)
+    extension = Extension("native._kernel", C_SOURCES, py_limited_api=True)
     with tempfile.TemporaryDirectory() as temporary:
         command = BuildExt(Distribution({"name": "wattgate", "ext_modules": [extension]}))
         command.build_temp, command.build_lib = temporary, temporary

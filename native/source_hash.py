@@ -1,10 +1,10 @@
-"""One hash over the kernel's C sources: baked into a build, and compared when it is loaded."""
+"""One hash over the C sources: baked into a build, and compared when it is loaded."""
 
 import hashlib
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SOURCES = ("include/kernel.h", "src/kernel.c")
+SOURCES = ("include/kernel.h", "include/line.h", "src/kernel.c", "src/line.c")
 
 
 def source_hash(folder: Path = HERE) -> str | None:

@@ -1,10 +1,15 @@
 """What a running agent has loaded: nothing that it does not use, so that it stays small and starts soon."""
 
+import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
+from edge.left_out import standing_in, unused_modules, without
 from edge.store.site_book import Site, SiteBook, write_site_book
 
 CONFIG = """
@@ -21,67 +26,133 @@ id = "line-1"
 address = "tcp://127.0.0.1:1"
 """
 
-# Runs a gateway until all of it is up, and says what is loaded.
+# `wattgate run`, until all of it is up: says what is loaded, and ends it.
 PROGRAM = """
-import asyncio, json, sys
-from pathlib import Path
+import json, os, signal, sys
 from edge import cli
-from edge.bootstrap import prepare, run_gateway
-from edge.config import read_config
 
-async def run():
-    config, stop = read_config(Path(sys.argv[1])), asyncio.Event()
-    await run_gateway(prepare(config), cli.gateway_clock(config), stop, on_ready=lambda _address: stop.set())
+def ready(_printer, _address):
+    print(json.dumps(sorted(name for name, module in sys.modules.items() if module is not None)))
+    os.kill(os.getpid(), signal.SIGTERM)
 
-cli._parser(["run", "--config", sys.argv[1]])
-asyncio.run(run())
-print(json.dumps(sorted(sys.modules)))
+cli._EventPrinter.ready = ready
+sys.exit(cli.main(["run", "--config", sys.argv[1]]))
 """
 
-# Parts of the product that another command, the console or a developer uses, and what they bring along.
+# Parts of the product that another command, the console or a developer uses, and what they bring along. What paho loads
+# for its websockets (urllib.request with http, email, tempfile) is paid for.
 NOT_OF_THE_AGENT = (
+    "_hashlib",
     "amqtt",
+    "argparse",
     "click",
     "cloud_sync.backend",
-    "cryptography.hazmat.primitives.serialization",
-    "cryptography.x509",
+    "cryptography",
     "edge.bus_tool",
+    "edge.cli_parser",
     "edge.commission",
     "edge.console",
     "edge.dlt645",
+    "edge.meter_tool.show",
     "edge.store.commands",
     "edge.store.explain",
+    "edge.store.explain_words",
     "edge.store.verify",
     "edge.tariffs",
     "edge.terminal",
     "edge.tokens",
+    "gettext",
     "h11",
     "httpx",
     "hw.sim",
     "hypothesis",
+    "importlib.resources",
     "jinja2",
     "leather",
     "multiprocessing",
+    "nacl.bindings",
     "numpy",
     "openpaygo",
     "polib",
     "pydantic",
-    "pymodbus.client",
-    "pymodbus.server",
+    "pymodbus",
     "pytest",
+    "ssl",
     "starlette",
     "tests",
+    "typing_extensions",
+    "unicodedata",
     "unittest",
     "uvicorn",
     "xml",
+    "zipfile",
 )
+# What the console's libraries would load for what it does not do: TLS, workers, a command line of their own.
+NOT_OF_THE_CONSOLE = ("_hashlib", "click", "leather", "multiprocessing", "ssl", "uvicorn.main")
+CONSOLE = """
+[console]
+host = "127.0.0.1"
+port = 0
+"""
 
 
 def test_agent_without_console_loads_only_what_it_uses(tmp_path: Path) -> None:
     loaded = modules_of_an_agent(tmp_path)
     assert {"edge.agent.gateway", "edge.bus.line", "cloud_sync.transport", "paho.mqtt.client"} <= loaded
-    surplus = [name for name in sorted(loaded) if any(is_part(name, of) for of in NOT_OF_THE_AGENT)]
-    assert not surplus, f"loaded and not used: {', '.join(surplus)}"
+    assert not surplus_of(loaded, NOT_OF_THE_AGENT)
+
+
+def test_console_loads_only_what_it_uses(tmp_path: Path) -> None:
+    loaded = modules_of_an_agent(tmp_path, CONSOLE)
+    assert {"edge.console.app", "uvicorn.server", "starlette"} <= loaded
+    assert not surplus_of(loaded, NOT_OF_THE_CONSOLE)
+
+
+def test_module_is_left_out_for_a_while_and_never_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    with without(["this", "json"]):
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("this")
+        assert importlib.import_module("json") is json
+    assert "this" not in sys.modules
+    assert importlib.import_module("json") is json
+
+
+def test_stand_in_is_there_for_a_while_and_never_instead_of_the_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    with standing_in("this", d="a"), standing_in("json", d="a"):
+        assert importlib.import_module("this").d == "a"
+        assert importlib.import_module("json") is json
+    assert "this" not in sys.modules
+
+
+def test_openssl_is_left_out_where_no_broker_has_tls() -> None:
+    assert {"ssl", "_hashlib"} <= set(unused_modules(has_tls=False))
+    assert not {"ssl", "_hashlib"} & set(unused_modules(has_tls=True))
+
+
+BROKER_CLIENT = """
+import socket
+from edge.left_out import load_broker_client, unused_modules, without
+
+with without(unused_modules(has_tls=False)):
+    load_broker_client()
+import paho.mqtt.client as mqtt
+
+ours, theirs = socket.socketpair()
+client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+client._sock = ours
+ours.setblocking(False)
+print(client.loop_read() == mqtt.MQTT_ERR_SUCCESS)
+import ssl
+print(mqtt.ssl is not ssl and hasattr(ssl, "SSLContext"))
+"""
+
+
+def test_broker_client_without_tls_waits_for_a_socket_that_has_nothing_yet() -> None:
+    # The client asks its `ssl` what kind of error a BlockingIOError is: with none there its thread would end.
+    done = subprocess.run([sys.executable, "-c", BROKER_CLIENT], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"], done.stderr
 
 
 def test_part_is_known_by_its_whole_name() -> None:
@@ -94,11 +165,16 @@ def is_part(name: str, of: str) -> bool:
     return name == of or name.startswith(of + ".")
 
 
-def modules_of_an_agent(folder: Path) -> set[str]:
-    """The names of all modules of an agent's process once it is up: no console, a cloud that is not there."""
-    (folder / "gateway.toml").write_text(CONFIG, "utf-8")
+def surplus_of(loaded: set[str], unwanted: Iterable[str]) -> list[str]:
+    """The modules that are there and should not be."""
+    return [name for name in sorted(loaded) if any(is_part(name, of) for of in unwanted)]
+
+
+def modules_of_an_agent(folder: Path, more: str = "") -> set[str]:
+    """The names of all modules of an agent's process once it is up; its line and its cloud are not there."""
+    (folder / "gateway.toml").write_text(CONFIG + more, "utf-8")
     (folder / "keyring.json").write_text("[]", "utf-8")
     write_site_book(folder / "site.json", SiteBook(Site("Asia/Shanghai", "CNY"), (), (), ()))
     command = [sys.executable, "-c", PROGRAM, str(folder / "gateway.toml")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return set(json.loads(done.stdout.splitlines()[-1]))
+    return set(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("["))))

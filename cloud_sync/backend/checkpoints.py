@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud_sync.backend.accounts import posting_of
 from cloud_sync.backend.alarms import raise_alarm
 from cloud_sync.backend.database import transaction
+from cloud_sync.ed25519 import Ed25519PublicKey
 from cloud_sync.envelope import split
 from cloud_sync.keys import Signer
 from cloud_sync.proof.checkpoint import Checkpoint, checkpoint_in, device_kid, verify_checkpoint

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud_sync.backend.checkpoints import NotProvable, give_proof, pin_device_key
 from cloud_sync.backend.database import open_database
+from cloud_sync.ed25519 import Ed25519PrivateKey
 from cloud_sync.keys import KEYRING_FILE, Role, Signer, load_key_ring, load_signers, save_key_ring, save_signer
 from cloud_sync.proof.checkpoint import device_kid
 from cloud_sync.proof.commands import EXIT_BAD_INPUT, add_verify_command

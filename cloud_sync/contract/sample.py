@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloud_sync.ed25519 import Ed25519PrivateKey
 from cloud_sync.keys import KeyEntry, KeyRing, Role, Signer
 from cloud_sync.proof.checkpoint import Checkpoint, device_kid
 from cloud_sync.wire import (

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud_sync.acks import sign_ack
 from cloud_sync.contract import sample
 from cloud_sync.contract.exchanges import exchange_vectors
+from cloud_sync.ed25519 import Ed25519PrivateKey
 from cloud_sync.envelope import DOMAIN_ACK, DOMAIN_APPROVAL, DOMAIN_DOCUMENT, DOMAIN_ORDER, seal
 from cloud_sync.orders import approve_order, sign_document, sign_order
 from cloud_sync.proof.checkpoint import DOMAIN_CHECKPOINT, sign_checkpoint

@@ -8,12 +8,11 @@ credits plus charges. `at` is the gateway's wall time and orders nothing. Source
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from cloud_sync.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cloud_sync.envelope import seal, signature_holds, split
 from cloud_sync.wire import CONTRACT_VERSION, Epoch, GatewayId, HashHex, UnixTime, WireError, decode_json
 
@@ -44,19 +43,6 @@ class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def device_kid(key: Ed25519PublicKey) -> str:
     """The id of a device key: the first 16 hex digits of SHA-256 over its 32 bytes."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
-
-
-def load_device_key(path: Path) -> Ed25519PrivateKey:
-    """The device's private key (PKCS 8, PEM). Raises ValueError with a sentence for people, or OSError."""
-    from cryptography.hazmat.primitives import serialization  # 25 modules; only where there is a device key
-
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: is no private key in PEM: {error}") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError(f"{path}: is not an Ed25519 key")
-    return key
 
 
 def sign_checkpoint(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> bytes:

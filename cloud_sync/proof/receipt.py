@@ -22,8 +22,8 @@ from itertools import accumulate
 from typing import Annotated, Any, Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from cloud_sync.ed25519 import Ed25519PublicKey
 from cloud_sync.keys import KeyRing
 from cloud_sync.proof.checkpoint import Checkpoint, device_kid, verify_checkpoint
 from cloud_sync.proof.head import TreeHead, verify_head

@@ -9,11 +9,12 @@ may break (RULES.md 7). Times: real seconds.
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from decimal import Decimal
 
+from edge.core.lean import dataclass
 from edge.ports import RelayPort, RelayState
 
 ATTEMPTS_MAX = 5
@@ -51,7 +52,7 @@ def _unknown_current(_account_id: str) -> Decimal | None:
     return None
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class _Supply:
     facts: RelayFacts
     wanted: bool | None = None

@@ -6,10 +6,11 @@ What begins or ends becomes a record; nothing here moves money or a contactor. R
 samples in the units of their models (V, A, W, kWh).
 """
 
+import dataclasses
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -19,6 +20,7 @@ from edge.core.account import State
 from edge.core.area import Area, FrozenRegister, LineLoss, area_loss
 from edge.core.calendar import ZoneOffsets, local_day, midnight_of, next_local_midnight
 from edge.core.commands import NoteCondition
+from edge.core.lean import dataclass
 from edge.core.reading import freeze_register
 from edge.core.units import ClockReading, UnixSeconds, WattHours
 from edge.core.watch import Condition, Facts, Thresholds, VoltageQuality, WatchState, loss_words, mean_power, observe
@@ -52,7 +54,7 @@ class DayLoss:
     loss: LineLoss
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class _MeterWatch:
     """What is remembered of one meter. `subject` is who a record is about, `account_id` empty for none."""
 
@@ -70,7 +72,7 @@ class _MeterWatch:
     state: WatchState = field(default_factory=WatchState)
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class _AreaWatch:
     facts: AreaFacts
     history: deque[DayLoss] = field(default_factory=lambda: deque(maxlen=HISTORY_DAYS))

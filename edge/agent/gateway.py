@@ -96,6 +96,14 @@ class Gateway:
 
     async def submit(self, command: cmd.Command) -> Stepped:
         """Judges a command, commits what it led to, and acts. Returns after the commit."""
+        stepped = await self._judge(command)
+        # A read-back and a receipt make nothing new true in the world: the round they belong to acts.
+        if not isinstance(command, (cmd.ObserveOutputState, cmd.ConfirmNotice)):
+            await self._act(stepped.effects)
+        return stepped
+
+    async def _judge(self, command: cmd.Command) -> Stepped:
+        """Judges a command and commits what it led to. Acting is the caller's: effects are told in every round."""
         async with self._turn:
             now = self._clock.read().at
             try:
@@ -106,9 +114,6 @@ class Gateway:
                     self._failure.set_exception(error)
                     self._failure.exception()  # it is raised here; `run` ends with it too if it waits
                 raise
-        # A read-back and a receipt make nothing new true in the world: the round they belong to acts.
-        if not isinstance(command, (cmd.ObserveOutputState, cmd.ConfirmNotice)):
-            await self._act(stepped.effects)
         return stepped
 
     async def _commit(self, stepped: Stepped) -> None:
@@ -190,16 +195,19 @@ class Gateway:
     # --- parts of a round ---
 
     async def _commission(self, clock: ClockReading) -> None:
-        """What the site book says becomes records, so that replay and the cloud know every price and term."""
+        """What the site book says becomes records, so that replay and the cloud know every price and term.
+
+        The first round follows at once and acts for all of it.
+        """
         for key, document in self._documents.items():
             if self.state.tariffs.get(key, document) != document:
                 # A price in force changes by a new version, never under the same name.
                 detail = f"{key}: the file differs from the stored document of that version"
-                await self.submit(cmd.NoteCondition(clock, "tariff_refused", "", detail))
-            await self.submit(cmd.AcceptTariff(clock, key, document))
+                await self._judge(cmd.NoteCondition(clock, "tariff_refused", "", detail))
+            await self._judge(cmd.AcceptTariff(clock, key, document))
         for facts in self.site.accounts:
             terms = (facts.policy, facts.protected, facts.contracted, 1 + len(facts.other_meters))
-            await self.submit(cmd.ChangeTerms(clock, facts.account_id, *terms))
+            await self._judge(cmd.ChangeTerms(clock, facts.account_id, *terms))
 
     async def _open_accounts(self, clock: ClockReading) -> None:
         if len(self.state.accounts) == len(self._facts):

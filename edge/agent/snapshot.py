@@ -5,10 +5,12 @@ nano-currency (exact), energy Wh, power W, voltage V and current A as exact deci
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 
+from edge.core.lean import dataclass
 from edge.core.units import MoneyNano, UnixSeconds, WattHours
 from edge.ports import RelayStatus
 
@@ -292,7 +294,7 @@ class SiteDetails:
     gpio_relays: tuple[RelayStatus, ...] = ()
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class SnapshotSource:
     """Holds the newest snapshot and wakes whoever waits for a newer one. `details` makes the rest on demand."""
 

@@ -18,6 +18,7 @@ from edge.bus.transaction import Ask, Outcome
 from edge.bus.values import BlockTable, Values, table_of
 from edge.core.frozen import quickly
 from edge.core.lean import dataclass
+from edge.meters.energy import EnergyReader, energy_reader
 from edge.meters.model import MeterModel, RelaySpec
 from edge.meters.point import Point, ValueRefused, register_wh, resolution_wh
 from edge.meters.records import MODBUS
@@ -37,13 +38,14 @@ Steps = Generator[Ask, Outcome, None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """One read of a visit: all that can be known of it before."""
 
     block: ReadBlock
     ask: Ask
     table: BlockTable
     money: bool  # whether the money register is in it
+    energy: EnergyReader | None  # the money register, out of the answer
     relays: tuple[ReadItem, ...]
 
 
@@ -74,7 +76,8 @@ class Device:
         self._money_item = self._find_money_item()
         self._map = BlockMap(self._items(), self._limits, cost.before(self.gap_s))
         self._requests: dict[tuple[int, int, int], Request] = {}
-        self._steps = self._planned()
+        self.plain_step: Step | None = None  # all there is to a visit, as long as nothing is doubtful
+        self._plan()
         self._refused_confirmations: set[tuple[int, int]] = set()
         self._failed_confirmations: Counter[tuple[int, int]] = Counter()  # since the last that did not
         self._barred_at_ms: int | None = None  # when the meter refused our password
@@ -120,20 +123,50 @@ class Device:
         if self.watch is not None:
             self.watch.trouble()
 
+    def plain_sample(self, step: Step, outcome: Outcome, asked_ms: int) -> MeterSample | None:
+        """What a good answer to `plain_step` says, if it may be believed at once, as nearly every one may.
+
+        None: nothing is booked, and `visit` has to look at it. The same verdict in a third of its time.
+        """
+        answered, meter, watch = self.last_ok, self.meter, self.watch
+        assert answered is not None, "the outcome is counted before"
+        assert meter is not None
+        assert watch is not None
+        assert step.energy is not None
+        try:
+            register, resolution = step.energy(outcome.words)
+        except ValueRefused:
+            return None
+        verdict = watch.first(_reading(register, resolution, asked_ms, answered.elapsed_ms))
+        if verdict is None:
+            return None
+        values = Values()
+        self._take_values(step, outcome, values)
+        return _sample(meter.meter_id, answered, register, values, verdict)
+
     def visit(
-        self, clock: Clock, on_sample: Callable[[MeterSample], None], on_relay: Callable[[RelayState], None]
+        self,
+        clock: Clock,
+        on_sample: Callable[[MeterSample], None],
+        on_relay: Callable[[RelayState], None],
+        begun: tuple[Outcome, int] | None = None,
     ) -> Steps:
-        """Reads everything once, money first. A fault of the line ends the visit; an exception does not."""
+        """Reads everything once, money first. A fault of the line ends the visit; an exception does not.
+
+        `begun`: the first step is over, with this outcome, and was asked for then."""
         values = Values()
         money: MeterSample | None = None
         seen: set[str] = set()
-        asked_ms = clock.read().elapsed_ms
+        asked_ms = clock.read().elapsed_ms if begun is None else begun[1]
         while (step := self._next_step(seen)) is not None:
-            outcome = yield step.ask
+            if begun is None:
+                outcome = yield step.ask
+            else:
+                outcome, begun = begun[0], None
             if outcome.reason in EXCEPTIONS_OF_A_HOLE:
                 blocks_before = self._map.blocks
                 self._map.refuse(step.block, self._kept())
-                self._steps = self._planned()
+                self._plan()
                 seen |= step.block.names if self._map.blocks == blocks_before else set()
                 asked_ms = clock.read().elapsed_ms
             elif outcome.reason is None:
@@ -243,14 +276,14 @@ class Device:
             self.count_error(refusal.reason)
             return None
 
-    def _take_values(self, step: _Step, outcome: Outcome, values: Values) -> None:
+    def _take_values(self, step: Step, outcome: Outcome, values: Values) -> None:
         for name, reason in values.add(step.table, outcome.words):
             if self._money_item is None or name != self._money_item.name:  # which is booked where it is judged
                 self._status = None
                 self.errors[reason] += 1
 
     def _take_relays(
-        self, step: _Step, outcome: Outcome, answered: ClockReading, on_relay: Callable[[RelayState], None]
+        self, step: Step, outcome: Outcome, answered: ClockReading, on_relay: Callable[[RelayState], None]
     ) -> Generator[Ask, Outcome, None]:
         """Tells the states in an answer. One that is new is asked for again: RTU numbers no request, and an old
         answer of the same length looks like the new one.
@@ -269,7 +302,7 @@ class Device:
             self._told[relay_id] = closed
             on_relay(RelayState(relay_id, answered, closed))
 
-    def _ask_relays_again(self, step: _Step) -> Generator[Ask, Outcome, tuple[ReadBlock, Outcome]]:
+    def _ask_relays_again(self, step: Step) -> Generator[Ask, Outcome, tuple[ReadBlock, Outcome]]:
         """From another place where the device has one, which no old answer fits."""
         item = step.relays[0]
         if item.elsewhere is not None:
@@ -306,25 +339,32 @@ class Device:
                 states[relay.relay_id] = state
         return states
 
-    def _next_step(self, seen: set[str]) -> _Step | None:
+    def _next_step(self, seen: set[str]) -> Step | None:
         for step in self._steps:
             if not step.block.names <= seen:
                 return step
         return None
 
-    def _planned(self) -> tuple[_Step, ...]:
+    def _plan(self) -> None:
         """The money register's block first: its answer proves that the device is there, and stamps the sample."""
         money = "" if self._money_item is None else self._money_item.name
-        return tuple(
-            _Step(
+        self._steps = steps = tuple(
+            Step(
                 block,
                 self._ask_block(block),
                 table_of(block, tuple(self._points[name] for name in sorted(block.names & self._points.keys()))),
                 money in block.names,
+                self._energy_reader(block) if money in block.names else None,
                 tuple(item for item in block.items if item.name.startswith(_RELAY_ITEM)),
             )
             for block in sorted(self._map.blocks, key=lambda block: money not in block.names)
         )
+        is_plain = len(steps) == 1 and steps[0].money and not steps[0].relays
+        self.plain_step = steps[0] if is_plain else None
+
+    def _energy_reader(self, block: ReadBlock) -> EnergyReader:
+        assert self._money_item is not None
+        return energy_reader(self._points[self._money_item.name], self._money_item.address - block.address)
 
     def _items(self) -> list[ReadItem]:
         return [

@@ -1,12 +1,10 @@
-"""An event loop for lines that are to be used to their limit: exact timers, and a short way for a line's bytes.
+"""An event loop for lines that are to be used to their limit: exact timers, and one wake-up for each exchange.
 
 asyncio's loop on Linux waits in epoll, which counts whole milliseconds and rounds up: a gap of 1.75 ms takes 2, one of
-4.01 ms takes 5. At 115,200 baud that is a twentieth of the line. select(2) counts microseconds, and an epoll descriptor
-is itself a descriptor that can be waited for. So a short wait is done in select, a long one in epoll as ever.
-
-A poll wakes the process for its gap and for its answer. asyncio makes and orders an object for each timer and another
-turn of its loop for each callback; here a line has one timer whose time is set, and it and the line's reader are called
-where the loop waits. Seconds of the loop's clock (monotonic).
+4.01 ms takes 5. At 115,200 baud that is a twentieth of the line. Here the waiting is native/src/line.c's, exact to the
+microsecond, which also sends the requests of serial lines when their gaps are over and takes their good answers: Python
+wakes once for each. A line has one timer whose time is set, and it and the line's callbacks are called where the loop
+waits, without a turn of asyncio. Seconds of the loop's clock (monotonic).
 """
 
 import asyncio
@@ -21,10 +19,11 @@ from itertools import count
 from math import inf
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final, Protocol, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVarTuple
 
-# Longer waits are nobody's gap; a millisecond does not matter to them.
-_EXACT_S_MAX: Final = 0.02
+if TYPE_CHECKING:
+    from native.line import Came, Lost, Unsent, Wire, Wires
+
 # proc(5): the kernel may ring 50 us late to ring twice at once; 1 ns turns that off for the thread that writes it.
 _TIMER_SLACK: Final = Path("/proc/self/timerslack_ns")
 
@@ -32,12 +31,16 @@ Given = TypeVarTuple("Given")
 
 
 def line_loop() -> asyncio.AbstractEventLoop:
-    """A `loop_factory` for asyncio.Runner. Where there is no epoll, asyncio's own loop."""
+    """A `loop_factory` for asyncio.Runner. Where there is no epoll or no compiled C, asyncio's own loop."""
     if not hasattr(selectors, "EpollSelector"):
+        return asyncio.new_event_loop()
+    try:
+        from native.line import Wires
+    except ImportError:
         return asyncio.new_event_loop()
     with suppress(OSError):
         _TIMER_SLACK.write_text("1", "ascii")
-    return LineLoop()
+    return LineLoop(Wires)
 
 
 class Timer(Protocol):
@@ -103,23 +106,23 @@ Noted = tuple[float, int, LineTimer]
 
 
 class LineLoop(asyncio.SelectorEventLoop):
-    """asyncio's loop with timers and readers for lines beside its own."""
+    """asyncio's loop with timers and wires for lines beside its own."""
 
-    def __init__(self) -> None:
-        self._lines = LineSelector(self.call_exception_handler)
+    def __init__(self, wires: "type[Wires]") -> None:
+        self._lines = LineSelector(self.call_exception_handler, wires)
         super().__init__(self._lines)
 
     def line_timer(self, call: Callable[[float], None]) -> LineTimer:
         """A timer that is not rounded."""
         return self._lines.timer(call)
 
-    def add_line_reader(self, descriptor: int, call: Callable[[], None]) -> None:
-        """Like `add_reader`. A descriptor has one or the other."""
-        self._lines.add_reader(descriptor, call)
+    def line_wire(self, descriptor: int, came: "Came", unsent: "Unsent", lost: "Lost") -> "Wire | None":
+        """Watches a descriptor that nobody else watches; None when there are too many. To be closed."""
+        return self._lines.wire(descriptor, came, unsent, lost)
 
-    def remove_line_reader(self, descriptor: int) -> None:
-        """Like `remove_reader`."""
-        self._lines.remove_reader(descriptor)
+    def close_line_wire(self, descriptor: int, wire: "Wire") -> None:
+        """Nothing is called back after this."""
+        self._lines.close_wire(descriptor, wire)
 
     # Whatever asyncio is given to do ends the waiting in which the lines are served.
 
@@ -141,70 +144,61 @@ class LineLoop(asyncio.SelectorEventLoop):
 
 
 class LineSelector(selectors.EpollSelector):
-    """epoll, with short timeouts to the microsecond. Calls the lines' readers and timers itself, bytes before time,
-    and comes back only when asyncio has something to do."""
+    """epoll whose waiting is in C. Calls the lines' wires and timers itself, bytes before time, and comes back only
+    when asyncio has something to do."""
 
-    def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, tell: Callable[[dict[str, Any]], None], wires: "type[Wires]") -> None:
         super().__init__()
         self._noted: list[Noted] = []
         self._numbers = count()
         self.leave = False
         self._tell = tell
-        self._readers: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll.fromfd(os.dup(self.fileno()))
-        self._own = (self.fileno(),)
+        self._wires = wires(self._epoll.fileno())
 
     def timer(self, call: Callable[[float], None]) -> LineTimer:
         return LineTimer(self._noted, next(self._numbers), call)
 
-    def add_reader(self, descriptor: int, call: Callable[[], None]) -> None:
-        self._epoll.register(descriptor, select.EPOLLIN)
-        self._readers[descriptor] = call
+    def wire(self, descriptor: int, came: "Came", unsent: "Unsent", lost: "Lost") -> "Wire | None":
+        wire = self._wires.open(descriptor, came, unsent, lost)
+        if wire is not None:
+            self._epoll.register(descriptor, select.EPOLLIN)
+        return wire
 
-    def remove_reader(self, descriptor: int) -> None:
-        if self._readers.pop(descriptor, None) is not None:
-            with suppress(OSError):  # as selectors do: it may be closed already
-                self._epoll.unregister(descriptor)
+    def close_wire(self, descriptor: int, wire: "Wire") -> None:
+        self._wires.close(wire)
+        with suppress(OSError):  # as selectors do: it may be closed already
+            self._epoll.unregister(descriptor)
 
     def close(self) -> None:
         self._epoll.close()
         super().close()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        until, noted = inf if timeout is None else monotonic() + timeout, self._noted
+        until, noted, wires = inf if timeout is None else monotonic() + timeout, self._noted, self._wires
         self.leave = False
         while True:
             while noted and noted[0][0] != noted[0][2].when:
                 heappop(noted)
-            others = self._arrived(noted[0][0] if noted and noted[0][0] < until else until)
+            for wire in wires.wait(noted[0][0] if noted and noted[0][0] < until else until):
+                self._call(wire.tell)
+            ready = wires.others()
+            others = [key for other in ready for key in self._of_asyncio(*other)] if ready else []
             now = monotonic()
-            due = []
-            while noted and noted[0][0] <= now:
-                due.append(heappop(noted))
-            for when, _, timer in due:
-                if when == timer.when:
-                    timer.when = inf
-                    self._call(timer.call, when)
+            if noted and noted[0][0] <= now:
+                self._ring(now)
             if others or self.leave or until <= now:
                 return others
 
-    def _arrived(self, when: float) -> list[tuple[selectors.SelectorKey, int]]:
-        """Waits until then for bytes. Those of lines are taken; what came for others is returned."""
-        wait_s: float | None = None
-        if when < inf:
-            wait_s = max(when - monotonic(), 0.0)
-            if 0.0 < wait_s < _EXACT_S_MAX:
-                if not select.select(self._own, (), (), wait_s)[0]:
-                    return []
-                wait_s = 0.0
-        others = []
-        for descriptor, events in self._epoll.poll(wait_s):
-            call = self._readers.get(descriptor)
-            if call is None:
-                others += self._of_asyncio(descriptor, events)
-            else:
-                self._call(call)
-        return others
+    def _ring(self, now: float) -> None:
+        """Calls the timers that are due."""
+        noted, due = self._noted, []
+        while noted and noted[0][0] <= now:
+            due.append(heappop(noted))
+        for when, _, timer in due:
+            if when == timer.when:
+                timer.when = inf
+                self._call(timer.call, when)
 
     def _of_asyncio(self, descriptor: int, events: int) -> list[tuple[selectors.SelectorKey, int]]:
         """As EpollSelector says it; nothing for a line's reader that went away a moment ago."""

@@ -36,6 +36,7 @@ class Advance(Enum):
     JUMP = "jump"
 
 
+_PLAUSIBLE: Final = Advance.PLAUSIBLE
 _CONFIRMED: Final[dict[Advance, Verdict]] = {
     Advance.PLAUSIBLE: "good",
     Advance.FALLING: "confirmed_falling",
@@ -69,9 +70,10 @@ class RegisterWatch:
 
     def first(self, reading: RegisterReading) -> Verdict | None:
         """`good`, or None: read again with a request of another length and call `second`."""
-        if self._troubled or self._believed is None:
+        before = self._believed
+        if self._troubled or before is None:
             return None
-        if advance(self._believed, reading, self._power_w_max) is not Advance.PLAUSIBLE:
+        if advance(before, reading, self._power_w_max) is not _PLAUSIBLE:
             return None
         self._believed = reading
         return "good"

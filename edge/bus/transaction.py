@@ -41,6 +41,7 @@ class Trigger(Enum):
     SUBMITTED = "submitted"
     SUBMITTED_TO_NOISE = "submitted_to_noise"  # the last drain ended without silence
     GAP_OVER = "gap_over"
+    EXCHANGED = "exchanged"  # the port has sent the request by itself and believes its answer
     UNASKED_BYTES = "unasked_bytes"
     PART_ARRIVED = "part_arrived"
     ACCEPTED = "accepted"
@@ -54,6 +55,8 @@ class Trigger(Enum):
     __hash__ = object.__hash__
 
 
+_EXCHANGED: Final = Trigger.EXCHANGED  # looked up once: an enum's members take their time
+_SUBMITTED: Final = Trigger.SUBMITTED
 # A missing row cannot happen; a test walks every pair.
 Transitions = Mapping[State, Mapping[Trigger, State]]
 TRANSITIONS: Final[Transitions] = MappingProxyType(
@@ -63,7 +66,11 @@ TRANSITIONS: Final[Transitions] = MappingProxyType(
             Trigger.SUBMITTED_TO_NOISE: State.DRAINING,
             Trigger.UNASKED_BYTES: State.DRAINING,
         },
-        State.GAP: {Trigger.GAP_OVER: State.WAITING, Trigger.UNASKED_BYTES: State.DRAINING},
+        State.GAP: {
+            Trigger.GAP_OVER: State.WAITING,
+            Trigger.EXCHANGED: State.IDLE,
+            Trigger.UNASKED_BYTES: State.DRAINING,
+        },
         State.WAITING: {
             Trigger.PART_ARRIVED: State.RECEIVING,
             Trigger.ACCEPTED: State.IDLE,
@@ -141,6 +148,7 @@ class Transaction:
         self._framing, self._timing, self._transitions = framing, timing, transitions
         self._echoed = framing.hears_itself
         self.state = State.IDLE
+        self.sent_by_port = False  # the port sends at `get_timer` by itself and says so: `sent`, `answered`
         self.unasked_bytes = 0
         self._request: Request | None = None
         self._sent = b""
@@ -172,7 +180,7 @@ class Transaction:
         if self._noisy:
             self._drain(Trigger.SUBMITTED_TO_NOISE, now)
         else:
-            self._move(Trigger.SUBMITTED)
+            self._move(_SUBMITTED)
             self._wait_for_gap(now)
 
     def exchange(self, request: Request, now: float, gap_s: float = 0.0, wait_s: float | None = None) -> None:
@@ -181,6 +189,24 @@ class Transaction:
         self._request, self._gap_s = request, max(gap_s, self._timing.gap_s)
         self._wait_s = self._timing.response_timeout_s if wait_s is None else wait_s
         self._wait_for_gap(now)
+
+    def sent(self, now: float) -> None:
+        """The port has sent the waiting request by itself."""
+        self._send(now)
+        self._outgoing = b""
+
+    def answered(self, registers: tuple[int, ...], sent_at: float, now: float) -> Outcome:
+        """The port has sent the waiting request by itself, and its good answer came, every check passed."""
+        self.state = self._transitions[self.state][_EXCHANGED]  # RTU alone: there is no transaction id to go on
+        request, self._request, self._deadline, self._quiet_since = self._request, None, None, now
+        assert request is not None
+        wire_bytes = len(request.frame) + request.rtu_answer_bytes
+        return _made_outcome(request, None, registers, True, max(0.0, now - sent_at - wire_bytes * self._timing.byte_s))
+
+    @property
+    def wait_s(self) -> float:
+        """How long the answer to the present request may take to begin."""
+        return self._wait_s
 
     def outgoing(self) -> bytes:
         """What must be written to the port now; empty most of the time."""
@@ -231,7 +257,7 @@ class Transaction:
 
     def _wait_for_gap(self, now: float) -> None:
         self._deadline = self._quiet_since + self._gap_s
-        if now >= self._deadline:
+        if now >= self._deadline and not self.sent_by_port:
             self._send(now)
 
     def _send(self, now: float) -> None:

@@ -8,15 +8,18 @@ at when it comes, because refusals are counted. Exact decimals in the points' un
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from typing import Final
 
 from edge.bus.plan import ReadBlock
 from edge.meters.point import Point, ValueRefused, doubts_of
+
+_NOTHING: Final = ()
 
 
 class BlockTable:
     """Where in a block's registers its points stand."""
 
-    __slots__ = ("doubts", "names", "undecided")
+    __slots__ = ("doubtless", "doubts", "names", "undecided")
 
     def __init__(self, block: ReadBlock, points: Mapping[str, Point]) -> None:
         self.names: dict[str, tuple[Point, int, int]] = {}
@@ -31,6 +34,7 @@ class BlockTable:
                 if rows is None:
                     self.undecided.append(item.name)
                 self.doubts += [(start + register, mask, pattern, item.name) for register, mask, pattern in rows or ()]
+        self.doubtless = not self.doubts and not self.undecided  # nothing here can be refused
 
     def decode(self, name: str, registers: Sequence[int]) -> Decimal:
         """One value. Raises ValueRefused."""
@@ -64,9 +68,11 @@ class Values(Mapping[str, Decimal]):
         self._blocks: list[tuple[BlockTable, Sequence[int]]] = []
         self._refused: tuple[str, ...] = ()
 
-    def add(self, table: BlockTable, registers: Sequence[int]) -> list[tuple[str, str]]:
+    def add(self, table: BlockTable, registers: Sequence[int]) -> Sequence[tuple[str, str]]:
         """Takes the answer to a block. Returns the names it refuses and why. Before the values are passed on."""
         self._blocks.append((table, registers))
+        if table.doubtless:
+            return _NOTHING
         refused = table.refused(registers)
         if refused:
             self._refused += tuple(name for name, _ in refused)

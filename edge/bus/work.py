@@ -9,12 +9,12 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge.bus.answer_times import AnswerTimes
-from edge.bus.device import Device, Steps
+from edge.bus.device import Device, Step, Steps
 from edge.bus.plan import Rounds
 from edge.bus.records import ABSENT, MeterSample, OutputResult, RelayOnLine, RelayState
 from edge.bus.transaction import Ask, Outcome
 from edge.bus.wire_use import WireUse
-from edge.ports import Clock
+from edge.ports import Clock, ClockReading
 
 # Neither shows that something is there nor that nothing is.
 _NOT_SENT = "line_busy"
@@ -55,6 +55,9 @@ class Work:
         self._visit: Steps | None = None
         self._visit_ask: Ask | None = None
         self._rests = True
+        self._plain: Step | None = None  # the visit is this one read, unless its answer is doubtful
+        self._asked_ms = 0
+        self._looked: tuple[float, ClockReading | None] = (0.0, None)  # at the clock, and when by the loop's time
 
     def command(self, command: Command) -> None:
         """Queues a command; an older one for the same relay that has not begun is superseded."""
@@ -96,8 +99,14 @@ class Work:
             device = self._next_device(now)
             if device is None:
                 return None
-            self._visit = device.visit(self._clock, self._on_sample, self._on_relay)
-            self._visit_ask = next(self._visit, None)
+            self._plain = plain = device.plain_step
+            if plain is not None:
+                looked_at, stamp = self._looked  # the answer before may have come in this moment
+                self._asked_ms = (stamp if stamp and looked_at == now else self._clock.read()).elapsed_ms
+                self._visit_ask = plain.ask
+            else:
+                self._visit = device.visit(self._clock, self._on_sample, self._on_relay)
+                self._visit_ask = next(self._visit, None)
         return self._visit_ask
 
     def due_at(self) -> float:
@@ -124,12 +133,27 @@ class Work:
             return
         if is_absent:
             self._rounds.did_not_answer(device.device_id, now)
-        assert self._visit is not None
         self._visit_ask = None
+        plain, self._plain = self._plain, None
+        if plain is not None:
+            self._end_plain(device, plain, outcome, now)
+            return
+        assert self._visit is not None
         try:
             self._visit_ask = self._visit.send(outcome)
         except StopIteration:
             self._visit = None
+
+    def _end_plain(self, device: Device, plain: Step, outcome: Outcome, now: float) -> None:
+        """One read was the whole visit; if there is more to it, the visit begins behind it."""
+        if outcome.reason is None:
+            self._looked = (now, device.last_ok)
+            sample = device.plain_sample(plain, outcome, self._asked_ms)
+            if sample is not None:
+                self._on_sample(sample)
+                return
+        self._visit = device.visit(self._clock, self._on_sample, self._on_relay, (outcome, self._asked_ms))
+        self._visit_ask = next(self._visit, None)
 
     def abandon(self, now: float) -> None:
         """The port is gone: whoever waits for a command is told, the visit is forgotten."""
@@ -139,7 +163,7 @@ class Work:
             command.done(OutputResult(False, None, "line_closed"))
         self._commands.clear()
         self._wanted.clear()
-        self._command = self._switching = self._switch_ask = self._visit = self._visit_ask = None
+        self._command = self._switching = self._switch_ask = self._visit = self._visit_ask = self._plain = None
         for device in self._devices.values():
             device.trouble()
 

@@ -6,8 +6,9 @@ import errno
 import socket
 from collections.abc import Callable, Iterator
 
-import uvicorn
 from starlette.applications import Starlette
+from uvicorn.config import Config
+from uvicorn.server import Server
 
 from edge.console.app import stop_live
 
@@ -41,12 +42,12 @@ async def serve(app: Starlette, host: str, port: int, ready: Callable[[int], Non
         listener.close()
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """uvicorn without its signal handlers: the agent has its own."""
 
     def __init__(self, app: Starlette, started: Callable[[], None]) -> None:
         super().__init__(
-            uvicorn.Config(
+            Config(
                 app,
                 http="h11",
                 ws="none",

@@ -15,10 +15,11 @@ The rules, in the order they apply to an interval:
 4. A part is split exactly at the block limits; the watt-hour that reaches a limit is the lower block's.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from edge.core.calendar import CompiledCalendar
+from edge.core.lean import dataclass
 
 # 10^11 Wh x 9*10^7 s = 9.0*10^18 < 2^63 - 1: energy shared out by seconds fits in 64 bits.
 ENERGY_WH_MAX = 100_000_000_000
@@ -158,7 +159,7 @@ def share_by_seconds(energy_wh: int, durations_s: Sequence[int]) -> list[int]:
     return shares
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class _Account:
     tariff: CompiledTariff
     energy_wh: list[int]

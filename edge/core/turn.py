@@ -1,16 +1,18 @@
 """One step under way: events are applied as they are decided, so that later ones see earlier ones."""
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from edge.core import events as ev
 from edge.core.account import Register, State
 from edge.core.charge import Figures, Rating
+from edge.core.lean import dataclass
 from edge.core.ledger import apply
 from edge.core.units import ClockReading, UnixSeconds
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class Turn:
     """One step under way: events are applied as they are decided, so later ones see earlier ones."""
 

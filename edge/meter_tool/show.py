@@ -11,17 +11,11 @@ from importlib.resources import files
 from typing import Any
 from unicodedata import east_asian_width
 
+from edge.meter_tool.language import LANGUAGES as LANGUAGES
+from edge.meter_tool.language import language_of as language_of
 from edge.meter_tool.reading import MeterReading
 from edge.meters.model import MeterModel
 from edge.meters.records import DLT645
-
-LANGUAGES = ("en", "zh")
-
-
-def language_of(environment: Mapping[str, str]) -> str:
-    """The language of a shell's environment: zh or en."""
-    text = environment.get("LC_ALL") or environment.get("LC_MESSAGES") or environment.get("LANG") or ""
-    return "zh" if text.startswith("zh") else "en"
 
 
 def say(language: str, key: str, **values: object) -> str:

@@ -8,13 +8,14 @@ signature is checked before the text comes here. Times are local dates or Unix s
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import msgspec
 
 from edge.core.calendar import DailyWindows, daily_windows
 from edge.core.credit_terms import CreditTerms
+from edge.core.lean import dataclass
 from edge.core.policy import LoadLimit, Policy
 from edge.core.policy_ranges import check_policy
 

@@ -5,17 +5,15 @@ put in by their unit: `_nano` as money, `_wh` as kWh, `at` as local time. JSON a
 the command must speak both languages where no console is installed.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from edge.core import events as ev
 from edge.core.calendar import format_date
 from edge.core.units import NANO_PER_UNIT, ClockReading, round_half_away
 from edge.store.explain import Explanation, Kept
+from edge.store.words import load_words
 
 LANGUAGES = ("en", "zh")
 # Fields whose value picks the sentence: Class.value before Class.
@@ -119,10 +117,3 @@ class ExplainWords:
     def _duration(self, seconds: int) -> str:
         hours, rest = divmod(seconds, _HOUR_S)
         return self._words["duration"].format(hours=hours, minutes=rest // _MINUTE_S)
-
-
-@cache
-def load_words(language: str) -> Mapping[str, str]:
-    """Every sentence of a language by its key."""
-    words: dict[str, str] = json.loads((files("edge.store") / "catalogue" / f"{language}.json").read_text("utf-8"))
-    return words

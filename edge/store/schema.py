@@ -15,6 +15,7 @@ from edge.store.chain import SEALED_STREAMS, Sealed, first_seal, mark_hash, next
 
 JOURNAL_FILE = "journal.db"
 EXCHANGE_FILE = "exchange.json"  # beside it: a meter exchange under way (edge/commission/exchange_store.py)
+ANCHOR_FILE = "anchor.json"  # beside it, where no other place is configured
 APPLICATION_ID = 0x57474C31  # "WGL1"
 SCHEMA_VERSION = 3
 # Of a new file; an older one keeps its own. A commit changes a row in each of five trees, and the log takes a whole

@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from edge.store.schema import SchemaError, file_of, version_of
+from edge.store.schema import ANCHOR_FILE, SchemaError, file_of, version_of
 
-ANCHOR_FILE = "anchor.json"
 _FLOCK = "hhqqi"  # struct flock of fcntl(2): type, whence, start, length, pid
 # SQLite's lock bytes begin at 1 GiB, whatever the size of the file.
 _PENDING_BYTE, _LOCK_BYTES = 0x40000000, 512

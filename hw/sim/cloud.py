@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cloud_sync.backend.backend import Backend
 from cloud_sync.backend.service import BackendService, ServiceSettings
-from cloud_sync.proof.checkpoint import load_device_key
+from cloud_sync.keys import load_private_key
 from cloud_sync.transport import BrokerAddress
 from hw.sim.clock import ScaledClock
 from hw.sim.demo_site import CLOCK_FILE, CLOUD_FILE, DEVICE_KEY_FILE, KEYS_FOLDER
@@ -39,7 +39,7 @@ async def _serve(directory: Path, port: int, gateway_id: str) -> None:
     def open_backend() -> Backend:
         backend = Backend.from_directory(directory / CLOUD_FILE, directory / KEYS_FOLDER, TIMER_S_MAX)
         backend.enroll(gateway_id, clock.read().at)
-        device_key = load_device_key(directory / DEVICE_KEY_FILE).public_key()
+        device_key = load_private_key(directory / DEVICE_KEY_FILE).public_key()
         backend.pin_device_key(gateway_id, device_key.public_bytes_raw(), clock.read().at)
         return backend
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloud_sync.ed25519 import Ed25519PrivateKey
 from cloud_sync.keys import Signer, generate_key_directory, save_signer
 from edge.core.policy import Policy
 from edge.core.units import NANO_PER_UNIT, MoneyNano

@@ -184,7 +184,7 @@ async def talk_side_by_side(
         slave = Slave(framing)
         slave.late_s = late_s
         end: PtySlave | SocketSlave
-        if line == "serial":
+        if line in ("serial", "wire"):
             end = PtySlave(slave)
             opener = serial_opener(end.path, 115_200)
         else:

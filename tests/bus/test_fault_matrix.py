@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from edge.bus.frame import FRAMINGS, MBAP, RTU, Framing, Request
+from edge.bus.loop import LineLoop, line_loop
 from edge.bus.transaction import Timing
 from hw.sim.wire_faults import FAULTS, GOOD, Kind, Parts
 
@@ -154,7 +155,8 @@ def test_a_thousand_faults_on_a_pseudo_terminal_give_no_wrong_value_and_the_next
     pairs = [pair for kind in REQUESTS for pair in spoiled("rtu", fault, kind)]
     steps = [step for at in range(TRANSACTIONS) for step in zip((fault, "none"), pairs[at % len(pairs)], strict=True)]
     timing = replace(PTY_TIMING, drain_silence_s=LATE_DRAIN_S) if fault == "late_reply" else PTY_TIMING
-    lines = asyncio.run(wire.talk_over_ptys(SIDE_BY_SIDE, timing, PTY_LATE_S, steps))
+    with asyncio.Runner(loop_factory=line_loop) as runner:
+        lines = runner.run(wire.talk_over_ptys(SIDE_BY_SIDE, timing, PTY_LATE_S, steps))
     ended = [end for line in lines for end in line]
     assert len(ended) == 2 * TRANSACTIONS
     assert not [end for end in ended if end.wrong]
@@ -163,11 +165,12 @@ def test_a_thousand_faults_on_a_pseudo_terminal_give_no_wrong_value_and_the_next
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("framing", "line"), [(RTU, "serial"), (RTU, "rtu+tcp"), (MBAP, "tcp")])
+@pytest.mark.parametrize(("framing", "line"), [(RTU, "serial"), (RTU, "wire"), (RTU, "rtu+tcp"), (MBAP, "tcp")])
 def test_every_row_over_a_real_device_or_socket_gives_no_wrong_value_and_the_next_read_is_good(
     wire: SimpleNamespace, framing: Framing, line: str
 ) -> None:
-    """Each row has a line of its own; a busy machine may hand bytes over in other pieces, so reasons are looser."""
+    """Each row has a line of its own; a busy machine may hand bytes over in other pieces, so reasons are looser. A
+    serial line is a wire in C on the gateway's loop, and plain callbacks on any other."""
     rows = {
         (fault, kind): pairs
         for fault in FAULTS
@@ -179,7 +182,9 @@ def test_every_row_over_a_real_device_or_socket_gives_no_wrong_value_and_the_nex
         f"{fault}, {kind}": [step for pair in pairs for step in zip((fault, "none"), pair, strict=True)]
         for (fault, kind), pairs in rows.items()
     }
-    ended = asyncio.run(wire.talk_side_by_side(framing, line, REAL_TIMING, REAL_LATE_S, scripts))
+    with asyncio.Runner(loop_factory=line_loop if line == "wire" else None) as runner:
+        assert isinstance(runner.get_loop(), LineLoop) is (line == "wire")
+        ended = runner.run(wire.talk_side_by_side(framing, line, REAL_TIMING, REAL_LATE_S, scripts))
     assert ended.keys() == scripts.keys()
     for row, ends in ended.items():
         fault = row.partition(",")[0]

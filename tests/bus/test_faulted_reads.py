@@ -1,8 +1,12 @@
 """Reads under fault by the ten thousand, and with --slow by the million: no wrong register is ever passed on."""
 
+from typing import Any
+
 import pytest
 
+from edge.bus.device import Device
 from edge.bus.plausibility import RegisterWatch
+from edge.bus.records import MeterSample
 from hw.sim.faulted_reads import run
 
 SEED = 20_261_201
@@ -33,6 +37,23 @@ def test_of_a_million_reads_under_fault_no_wrong_register_is_charged() -> None:
 def test_without_the_plausibility_of_the_register_wrong_ones_are_charged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RegisterWatch, "first", lambda self, reading: "good")
     assert run(SEED, 3_000).wrong_registers > 0
+
+
+def test_the_short_way_of_a_good_read_charges_what_the_long_way_charges(monkeypatch: pytest.MonkeyPatch) -> None:
+    short_taken = 0
+    plain_sample = Device.plain_sample
+
+    def counted(self: Device, *given: Any) -> MeterSample | None:
+        nonlocal short_taken
+        sample = plain_sample(self, *given)
+        short_taken += sample is not None
+        return sample
+
+    monkeypatch.setattr(Device, "plain_sample", counted)
+    short = run(SEED, 5_000)
+    monkeypatch.setattr(Device, "plain_sample", lambda *_: None)
+    assert run(SEED, 5_000) == short
+    assert short_taken > 100
 
 
 def test_the_same_seed_makes_the_same_run_and_another_seed_another() -> None:

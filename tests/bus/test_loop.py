@@ -12,8 +12,21 @@ import pytest
 from edge.bus.loop import LineLoop, LoopTimer, Timer, line_loop, timer_of
 from hw.serial_port import serial_opener
 from hw.sim.world.loop import VirtualLoop
+from native.line import Wire
 
 SHORT_S, LONG_S = 0.002, 60.0
+
+
+def wire_of(loop: LineLoop, descriptor: int, came: Callable[[bytes], None]) -> Wire:
+    """A wire of which only the bytes are of interest."""
+    wire = loop.line_wire(descriptor, came, lambda unsent: None, lambda problem: None)
+    assert wire is not None
+    return wire
+
+
+def _told_bytes(first: Callable[[str], None], name: str, data: bytes) -> None:
+    first(name)
+
 
 Story = Callable[[LineLoop, socket.socket, socket.socket], Awaitable[None]]
 
@@ -72,11 +85,13 @@ def test_a_closed_timer_and_a_removed_reader_are_not_called_even_if_they_were_du
         done = asyncio.Event()
         other = ours.dup()
         timers: list[Timer] = []
+        wires: dict[int, Wire] = {}
 
         def first(name: str) -> None:
             called.append(name)
-            for descriptor in (ours.fileno(), other.fileno()):
-                loop.remove_line_reader(descriptor)
+            for descriptor, wire in wires.items():
+                loop.close_line_wire(descriptor, wire)
+            wires.clear()
             for timer in timers:
                 timer.close()
             done.set()
@@ -84,7 +99,7 @@ def test_a_closed_timer_and_a_removed_reader_are_not_called_even_if_they_were_du
         with other:
             theirs.send(b"x")
             for name, descriptor in (("a", ours.fileno()), ("b", other.fileno())):
-                loop.add_line_reader(descriptor, partial(first, name))
+                wires[descriptor] = wire_of(loop, descriptor, partial(_told_bytes, first, name))
             timers.append(timer_of(loop, lambda when: called.append("time")))
             timers[0].set(loop.time())
             await done.wait()
@@ -107,11 +122,11 @@ def test_bytes_that_are_there_are_handed_over_before_a_time_that_is_past(
             order.append("time")
             done.set()
 
-        loop.add_line_reader(ours.fileno(), lambda: order.append(ours.recv(9).decode()))
+        wire = wire_of(loop, ours.fileno(), lambda data: order.append(data.decode()))
         theirs.send(b"bytes")
         timer_of(loop, ring).set(loop.time() - 1.0)
         await done.wait()
-        loop.remove_line_reader(ours.fileno())
+        loop.close_line_wire(ours.fileno(), wire)
 
     assert told(story) == []
     assert order == ["bytes", "time"]
@@ -122,10 +137,10 @@ def test_what_a_line_tells_asyncio_is_done_at_once_though_nothing_else_happens(
 ) -> None:
     async def story(loop: LineLoop, ours: socket.socket, theirs: socket.socket) -> None:
         answer: asyncio.Future[bytes] = loop.create_future()
-        loop.add_line_reader(ours.fileno(), lambda: answer.set_result(ours.recv(9)))
+        wire = wire_of(loop, ours.fileno(), answer.set_result)
         loop.call_later(0.002, theirs.send, b"late")
         assert await answer == b"late"
-        loop.remove_line_reader(ours.fileno())
+        loop.close_line_wire(ours.fileno(), wire)
         slept: asyncio.Future[None] = loop.create_future()
 
         def sleep(when: float) -> None:

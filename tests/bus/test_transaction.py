@@ -25,6 +25,7 @@ def test_only_the_rows_of_the_table_exist(state: State, trigger: Trigger) -> Non
         (State.IDLE, Trigger.SUBMITTED_TO_NOISE): State.DRAINING,
         (State.IDLE, Trigger.UNASKED_BYTES): State.DRAINING,
         (State.GAP, Trigger.GAP_OVER): State.WAITING,
+        (State.GAP, Trigger.EXCHANGED): State.IDLE,
         (State.GAP, Trigger.UNASKED_BYTES): State.DRAINING,
         (State.WAITING, Trigger.PART_ARRIVED): State.RECEIVING,
         (State.WAITING, Trigger.ACCEPTED): State.IDLE,

@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud_sync.acks import verify_ack
 from cloud_sync.backend.backend import Backend
 from cloud_sync.backend.ingest import Received
 from cloud_sync.contract.sample import RING, SIGNERS
 from cloud_sync.contract.vectors import vector_document
+from cloud_sync.ed25519 import Ed25519PublicKey
 from cloud_sync.keys import KEYRING_FILE, Role, load_key_ring
 from cloud_sync.orders import OrderRefused, verify_document, verify_order
 from cloud_sync.proof.checkpoint import device_kid, verify_checkpoint

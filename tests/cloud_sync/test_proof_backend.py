@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_sync.backend.backend import Backend
 from cloud_sync.backend.checkpoints import NotProvable
 from cloud_sync.backend.ingest import Received
+from cloud_sync.ed25519 import Ed25519PrivateKey
 from cloud_sync.envelope import DOMAIN_ACK, seal
 from cloud_sync.keys import KEYRING_FILE, KeyRing, Role, generate_key_directory, generate_keys, load_key_ring
 from cloud_sync.proof.checkpoint import Checkpoint, checkpoint_in, device_kid, sign_checkpoint

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud_sync.backend.backend import Backend
 from cloud_sync.backend.ingest import Received
+from cloud_sync.ed25519 import Ed25519PrivateKey
 from cloud_sync.keys import Signer, generate_keys, save_signer
 from cloud_sync.proof.checkpoint import CONDITION
 from cloud_sync.proof.receipt import HeadFile, Verified, verify_receipt

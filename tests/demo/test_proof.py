@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cloud_sync.backend.database import open_database
-from cloud_sync.proof.checkpoint import load_device_key
+from cloud_sync.keys import load_private_key
 
 pytestmark = pytest.mark.timeout(230)
 
@@ -39,7 +39,7 @@ def test_payment_of_the_street_is_proved_with_checkpoints_its_gateway_signed(dem
     )  # fmt: skip
     assert given.returncode == 0, given.stderr
     files = [f"--{name}={tmp_path / name}.json" for name in ("receipt", "head", "proof")]
-    device_key = load_device_key(demo.data / "device.pem").public_key().public_bytes_raw().hex()
+    device_key = load_private_key(demo.data / "device.pem").public_key().public_bytes_raw().hex()
     ended = wattgate("verify", *files, "--device-key", device_key, "--json")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     facts = json.loads(ended.stdout)

@@ -67,23 +67,32 @@ def test_package_alone_loads_no_kernel() -> None:
 def test_hash_tells_every_source_apart_and_is_absent_without_them(tmp_path: Path) -> None:
     assert source_hash(tmp_path) is None
     hashes = set()
-    for first, second in [(b"a", b"b"), (b"b", b"a"), (b"ab", b""), (b"", b"ab")]:
-        for name, content in zip(SOURCES, (first, second), strict=True):
+    for contents in [(b"a", b"b", b"", b""), (b"b", b"a", b"", b""), (b"ab", b"", b"", b""), (b"", b"", b"a", b"b")]:
+        for name, content in zip(SOURCES, contents, strict=True):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_bytes(content)
         hashes.add(source_hash(tmp_path))
     assert len(hashes) == 4
 
 
+def words_of(name: str) -> set[str]:
+    source = (ROOT / "native/src" / name).read_text("ascii")
+    return set(source.replace("(", " ").replace("*", " ").replace(";", " ").split())
+
+
 def test_kernel_is_free_of_what_it_must_not_use() -> None:
-    source = (ROOT / "native/src/kernel.c").read_text("ascii")
-    words = set(source.replace("(", " ").replace("*", " ").replace(";", " ").split())
-    assert not words & {"malloc", "calloc", "free", "double", "float", "__int128", "goto", "unsigned", "long", "size_t"}
+    banned = {"malloc", "calloc", "free", "double", "float", "__int128", "goto", "unsigned", "long", "size_t"}
+    assert not words_of("kernel.c") & banned
+
+
+def test_line_is_free_of_what_it_must_not_use() -> None:
+    assert not words_of("line.c") & {"malloc", "calloc", "free", "double", "float", "__int128", "goto", "strcpy"}
 
 
 @pytest.mark.needs_program("gcc")
-def test_kernel_compiles_without_a_warning(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["kernel.c", "line.c"])
+def test_c_compiles_without_a_warning(name: str, tmp_path: Path) -> None:
     strict = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror"]
-    command = ["gcc", *strict, f"-I{ROOT / 'native/include'}", "-c", str(ROOT / "native/src/kernel.c")]
+    command = ["gcc", *strict, f"-I{ROOT / 'native/include'}", "-c", str(ROOT / "native/src" / name)]
     result = subprocess.run([*command, "-o", str(tmp_path / "kernel.o")], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")

@@ -23,7 +23,8 @@ from edge.core.ledger import apply
 from edge.core.units import ClockQuality, ClockReading, MoneyNano, UnixSeconds, WattHours
 from edge.store.codec import EVENT_CLASSES, decode_event
 from edge.store.explain import BOUNDARY, Explanation, Kept, explain
-from edge.store.explain_words import LANGUAGES, ExplainWords, load_words
+from edge.store.explain_words import LANGUAGES, ExplainWords
+from edge.store.words import load_words
 
 VECTOR = Path(__file__).resolve().parent.parent / "vectors" / "journal_schema_1.db"
 AT = 1_772_400_000

@@ -304,5 +304,6 @@ def test_without_a_compiled_kernel_the_reference_rates(
 
 
 def test_the_agent_does_not_load_what_only_this_command_needs() -> None:
-    code = "import sys; from edge.cli import _parser; _parser(['run']); sys.exit('edge.tariffs' in sys.modules)"
+    load = "import sys; from edge.cli_parser import parser_for; parser_for(['run'])"
+    code = f"{load}; sys.exit('edge.tariffs' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

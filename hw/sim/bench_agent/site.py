@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloud_sync.ed25519 import Ed25519PrivateKey
 from cloud_sync.keys import Signer, generate_key_directory, save_signer
 from edge.core.units import MoneyNano
 from edge.store.site_book import AccountEntry, MeterEntry, RelayEntry, Site, SiteBook, write_site_book
