@@ -56,7 +56,7 @@ from edge.core.tariff import TariffRefused
 from edge.core.terms import Terms
 from edge.core.token import KEY_EXPIRY_MAX
 from edge.core.units import ClockReading, UnixSeconds, WattHours
-from edge.left_out import for_console
+from edge.left_out import for_console, load_broker_client
 from edge.meters.model import MeterModel, ModelError, known_models, load_model
 from edge.meters.records import DLT645
 from edge.policies.document import load_policy
@@ -882,7 +882,7 @@ def _transport(section: CloudSection, session: SyncSession, gateway_id: str) -> 
         tls=tls,
     )
     capped = settings if section.timer_s_max is None else settings.capped(section.timer_s_max)
-    return MqttTransport(capped, random.random)
+    return MqttTransport(capped, random.random, partial(load_broker_client, has_tls=tls is not None))
 
 
 async def _serve_console(

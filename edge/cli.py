@@ -48,7 +48,7 @@ def run_agent(file: Path, *, check_only: bool = False, as_json: bool = False) ->
 
 
 def _load_and_run(file: Path, check_only: bool, as_json: bool) -> int:
-    from edge.left_out import load_broker_client, unused_modules, without
+    from edge.left_out import unused_modules, without
 
     if ZONE_FILES.is_dir():
         # Else zoneinfo reads how Python was built, only to find this out.
@@ -62,8 +62,6 @@ def _load_and_run(file: Path, check_only: bool, as_json: bool) -> int:
         return _refused(error)
     with without(unused_modules(has_tls=config.has_tls)):
         import asyncio  # noqa: F401  # looks for ssl once, when it is imported
-
-        load_broker_client(has_tls=config.has_tls)
         import edge.bootstrap  # noqa: F401
     return _run_loaded(config, check_only, as_json)
 

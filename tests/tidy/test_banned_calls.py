@@ -22,7 +22,7 @@ TALKS = (
     "tests/",
 )
 # What never runs on the virtual loop, where every order must be the same twice.
-REAL_LOOP = ("cloud_sync/transport", "cloud_sync/backend/", "edge/console/", "hw/", "tests/")
+REAL_LOOP = ("cloud_sync/connection", "cloud_sync/backend/", "edge/console/", "hw/", "tests/")
 
 
 @dataclass(frozen=True)
