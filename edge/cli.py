@@ -62,6 +62,7 @@ def _load_and_run(file: Path, check_only: bool, as_json: bool) -> int:
         return _refused(error)
     with without(unused_modules(has_tls=config.has_tls)):
         import asyncio  # noqa: F401  # looks for ssl once, when it is imported
+
         import edge.bootstrap  # noqa: F401
     return _run_loaded(config, check_only, as_json)
 

@@ -54,9 +54,9 @@ def load_broker_client(*, has_tls: bool) -> None:
     Without TLS it still asks `ssl` for two kinds of error whenever a socket is not ready.
     """
     never_raised = {} if has_tls else {name: type(name, (OSError,), {}) for name in _ASKED_OF_SSL}
-    with standing_in("ssl", **never_raised) if never_raised else nullcontext():
-        with without(["socks"]), standing_in("urllib.request"):  # asked only where there is `socks`
-            import paho.mqtt.client  # noqa: F401
+    tls = standing_in("ssl", **never_raised) if never_raised else nullcontext()
+    with tls, without(["socks"]), standing_in("urllib.request"):  # asked only where there is `socks`
+        import paho.mqtt.client  # noqa: F401
 
 
 @contextmanager

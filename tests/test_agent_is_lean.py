@@ -29,13 +29,14 @@ address = "tcp://127.0.0.1:1"
 
 # `wattgate run`, until it has tried its broker: says what was loaded when all of it was up, and what is then; ends it.
 PROGRAM = """
-import asyncio, json, os, signal, sys
+import json, os, signal, sys
 from edge import cli
 
 def loaded():
     return sorted(name for name, module in sys.modules.items() if module is not None)
 
 def look(at_ready):
+    import asyncio  # here: whoever imports it first decides whether it has OpenSSL
     if "cloud_sync.connection" not in sys.modules:
         asyncio.get_running_loop().call_later(0.01, look, at_ready)
         return

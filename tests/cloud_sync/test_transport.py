@@ -9,8 +9,8 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 
-from cloud_sync.session import Publish
 from cloud_sync.connection import IN_CLIENT_MAX
+from cloud_sync.session import Publish
 from cloud_sync.transport import BrokerAddress, MqttTransport, TransportSettings, gateway_tls_context
 
 CONNECT, PUBLISH, SUBSCRIBE, DISCONNECT = 1, 3, 8, 14
