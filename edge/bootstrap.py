@@ -696,6 +696,8 @@ def line_settings(section: LineSection) -> LineSettings:
         response_timeout_ms=section.response_timeout_ms,
         drain_silence_ms=section.drain_silence_ms,
         poll_interval_ms=section.poll_interval_ms,
+        power_quality_interval_ms=section.power_quality_interval_ms,
+        other_interval_ms=section.other_interval_ms,
         dead_backoff_s_max=section.dead_backoff_s_max,
         local_echo=section.local_echo,
         protocol=section.protocol,

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from edge.agent.metering import POWER_POINT, Metering
+from edge.bus.classes import EXPORT_POINT
 from edge.bus.records import MeterSample
 from edge.core.account import State
 from edge.core.area import Area, FrozenRegister, LineLoss, area_loss
@@ -25,7 +26,6 @@ from edge.core.reading import freeze_register
 from edge.core.units import ClockReading, UnixSeconds, WattHours
 from edge.core.watch import Condition, Facts, Thresholds, VoltageQuality, WatchState, loss_words, mean_power, observe
 
-EXPORT_POINT = "energy_export_total"
 HISTORY_DAYS = 31
 MEAN_DAYS = 7
 FREEZE_GAP_S_MAX = 3600  # between the samples around midnight: across more the meter counts as not read
