@@ -45,6 +45,7 @@ class Street:
     values: dict[str, dict[str, Decimal]] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)
     silent: set[str] = field(default_factory=set)
+    earlier_s: dict[str, int] = field(default_factory=dict)  # a meter's samples, before the end of each step
     quality: ClockQuality = ClockQuality.NTP
     at: int = START_AT - 2 * HOUR_S
     notes: list[NoteCondition] = field(default_factory=list)
@@ -64,8 +65,11 @@ class Street:
                 self.watt_seconds[meter] += power_w * step_s
                 if meter not in self.silent:
                     register_wh = WattHours(self.watt_seconds[meter] // 3600)
-                    values = self.values.get(meter, {})
-                    self.metering.on_sample(MeterSample(meter, clock, register_wh, values, "good"))
+                    values, before_s = self.values.get(meter, {}), self.earlier_s.get(meter, 0)
+                    sampled = replace(
+                        clock, at=UnixSeconds(clock.at - before_s), elapsed_ms=clock.elapsed_ms - 1000 * before_s
+                    )
+                    self.metering.on_sample(MeterSample(meter, sampled, register_wh, values, "good"))
             self.notes += self.watch.look(clock, lambda: ZONE, self.metering, State())
         return self.notes[first:]
 
@@ -82,6 +86,24 @@ def test_a_day_between_two_frozen_midnights_has_its_loss() -> None:
     assert told(notes) == [("line_loss", ""), ("line_loss_complete", "")]
     assert notes[0].detail == "T1: 4.76 %: 75.600 - 72.000 kWh, 100.00 %"
     assert [entry.loss.rate_hundredths for entry in street.watch.history("T1")] == [None, 476]
+
+
+def test_the_spread_of_a_day_is_from_the_first_to_the_last_of_the_samples_next_to_its_freeze() -> None:
+    street = Street(earlier_s={"M1": 3, "S1": 40})
+    street.run(27)
+    assert [entry.spread_ms for entry in street.watch.history("T1")] == [40_000, 40_000]
+
+
+def test_a_sample_shortly_after_the_freeze_counts_for_the_spread_and_not_the_one_long_before() -> None:
+    street = Street(earlier_s={"M1": 580, "S1": 20})  # 20 s after midnight, 20 s before it
+    street.run(3)
+    assert [entry.spread_ms for entry in street.watch.history("T1")] == [40_000]
+
+
+def test_meters_that_were_not_read_at_the_freeze_have_no_spread() -> None:
+    street = Street(silent={"M1", "M2"})
+    street.run(3)
+    assert [entry.spread_ms for entry in street.watch.history("T1")] == [None]
 
 
 def test_a_meter_silent_over_midnight_leaves_the_day_incomplete_and_is_named() -> None:
