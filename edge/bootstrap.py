@@ -530,11 +530,7 @@ def _make_lines(
     return {
         section.id: LineMaster(
             line_settings(section),
-            [
-                _meter_on_line(entry, prepared.models[entry.model])
-                for entry in book.meters
-                if entry.line_id == section.id
-            ],
+            [_meter_on_line(entry, prepared.models[entry.model]) for entry in book.meters_of_line(section.id)],
             [
                 RelayOnLine(
                     entry.relay_id,
