@@ -1,30 +1,21 @@
-"""The broker, over paho-mqtt: one MQTT 3.1.1 connection that is kept up.
+"""The broker: one MQTT 3.1.1 connection out of an ordered list, kept up with jittered delays of our own.
 
-paho's own queue, reconnect and thread are trusted with as little as possible (README.md tells
-why): a new client object for each connection, at most 20 messages inside it, callbacks that only
-hand over to the event loop, our own jittered delays, and a watchdog that drops a connection on
-which nothing is confirmed any more. Seconds are the event loop's time.
+What one connection is stands in `connection`, which loads paho-mqtt with the first attempt: a gateway reads its
+meters before. Seconds are the event loop's time.
 """
 
 import asyncio
-import contextlib
-import socket
-import threading
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
 
 from cloud_sync.session import Publish
 
 if TYPE_CHECKING:
     import ssl  # 5 MB with its OpenSSL: only where a broker has TLS
 
-IN_CLIENT_MAX: Final = 20
-_FAREWELL_SECONDS_MAX: Final = 1.0
+    from cloud_sync.connection import Connection
 
 
 class TransportEvents(Protocol):
@@ -81,19 +72,25 @@ def gateway_tls_context(ca_file: str, certificate_file: str, key_file: str) -> "
     return context
 
 
-class _ConnectionLost(Exception):
+class ConnectionLost(Exception):
     """Why a connection ended. Leads to the next attempt, never out of `run`."""
 
 
 class MqttTransport:
     """Keeps one connection up until cancelled. `publish` is for the event loop's thread."""
 
-    def __init__(self, settings: TransportSettings, random_share: Callable[[], float]) -> None:
-        """`random_share` gives numbers in [0, 1), for the delays."""
+    def __init__(
+        self,
+        settings: TransportSettings,
+        random_share: Callable[[], float],
+        before_loading: Callable[[], None] | None = None,
+    ) -> None:
+        """`random_share` gives numbers in [0, 1), for the delays. `before_loading` is called once, before paho is."""
         assert settings.brokers
         self._settings = settings
         self._random_share = random_share
-        self._connection: _Connection | None = None
+        self._before_loading = before_loading
+        self._connection: Connection | None = None
 
     @property
     def is_connected(self) -> bool:
@@ -111,11 +108,11 @@ class MqttTransport:
         while True:
             await asyncio.sleep(self._delay(failures))
             broker = self._settings.brokers[broker_index % len(self._settings.brokers)]
-            connection = _Connection(self._settings, broker, events)
+            connection = self._loaded()(self._settings, broker, events)
             self._connection = connection
             try:
                 await connection.serve()
-            except _ConnectionLost as lost:
+            except ConnectionLost as lost:
                 if connection.ready:
                     failures = 0
                     connection.ready = False
@@ -127,172 +124,15 @@ class MqttTransport:
                 self._connection = None
                 await connection.close()
 
+    def _loaded(self) -> "type[Connection]":
+        if self._before_loading is not None:
+            self._before_loading()
+            self._before_loading = None
+        from cloud_sync.connection import Connection
+
+        return Connection
+
     def _delay(self, failures: int) -> float:
         """Random from the first attempt on, so that a fleet does not come back as one."""
         span = self._settings.reconnect_seconds_min * 2.0 ** min(failures, 30)
         return min(span, self._settings.reconnect_seconds_max) * self._random_share()
-
-
-class _Connection:
-    """One paho client from connect to loss. What its thread says later is ignored."""
-
-    def __init__(self, settings: TransportSettings, broker: BrokerAddress, events: TransportEvents) -> None:
-        self.ready = False
-        self._settings = settings
-        self._broker = broker
-        self._events = events
-        self._loop = asyncio.get_running_loop()
-        self._over = self._loop.create_future()
-        self._subscribed = self._loop.create_future()
-        self._waiting: deque[Publish] = deque()
-        self._unconfirmed: dict[int, float] = {}  # message id -> when it was given to paho
-        self._abandoned = threading.Event()
-        self._client = self._make_client()
-
-    async def serve(self) -> None:
-        """Returns never: raises _ConnectionLost, or what a handler of events raised."""
-        threading.Thread(target=self._open, name="mqtt-connect", daemon=True).start()
-        limit = self._settings.connect_timeout_seconds
-        await asyncio.wait((self._over, self._subscribed), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-        if not self._subscribed.done() and not self._over.done():
-            raise _ConnectionLost("no answer from the broker")
-        while not self._over.done():
-            await asyncio.wait((self._over,), timeout=self._settings.stall_seconds / 4)
-            oldest = min(self._unconfirmed.values(), default=None)
-            if oldest is not None and self._loop.time() - oldest > self._settings.stall_seconds:
-                raise _ConnectionLost("the broker confirms nothing")
-        self._over.result()
-
-    def publish(self, message: Publish) -> bool:
-        if len(self._waiting) >= self._settings.waiting_max:
-            return False
-        self._waiting.append(message)
-        self._feed()
-        return True
-
-    async def close(self) -> None:
-        """Ends the client. Orderly when it still works, so the Will is spoken here; else by its socket."""
-        self._abandoned.set()
-        if self.ready and not self._over.done():
-            self.ready = False
-            will = self._settings.will
-            if will is not None:
-                self._client.publish(will.topic, will.payload, will.qos, will.retain)
-            self._client.disconnect()
-            await asyncio.wait((self._over,), timeout=_FAREWELL_SECONDS_MAX)
-        self.ready = False
-        if not self._over.cancel() and not self._over.cancelled():
-            self._over.exception()  # it was raised by `serve` already
-        self._break_socket()
-
-    def _break_socket(self) -> None:
-        """paho's thread ends when its socket does. The type is open: TLS and plain sockets share only this."""
-        open_socket: Any = self._client.socket()
-        if open_socket is not None:
-            with contextlib.suppress(OSError):  # it was closed already, which is what was wanted
-                open_socket.shutdown(socket.SHUT_RDWR)
-
-    # --- on the event loop's thread ---
-
-    def _feed(self) -> None:
-        while self._waiting and len(self._unconfirmed) < IN_CLIENT_MAX:
-            message = self._waiting.popleft()
-            info = self._client.publish(message.topic, message.payload, message.qos, message.retain)
-            if info.rc != mqtt.MQTT_ERR_SUCCESS:
-                self._lose(f"publish: {mqtt.error_string(info.rc)}")
-                return
-            self._unconfirmed[info.mid] = self._loop.time()
-
-    def _lose(self, reason: str) -> None:
-        if not self._over.done():
-            self._over.set_exception(_ConnectionLost(reason))
-
-    def _accepted(self, refusal: str | None) -> None:
-        if refusal is not None:
-            self._lose(refusal)
-            return
-        if not self._settings.topics:
-            self._granted(None)
-            return
-        result, _mid = self._client.subscribe([(topic, 1) for topic in self._settings.topics])
-        if result != mqtt.MQTT_ERR_SUCCESS:
-            self._lose(f"subscribe: {mqtt.error_string(result)}")
-
-    def _granted(self, refusal: str | None) -> None:
-        if refusal is not None:
-            self._lose(refusal)
-        elif not self._subscribed.done():
-            self._subscribed.set_result(None)
-            self.ready = True
-            self._events.connected()
-
-    def _confirmed(self, message_id: int) -> None:
-        self._unconfirmed.pop(message_id, None)
-        self._feed()
-
-    def _arrived(self, topic: str, payload: bytes) -> None:
-        if self.ready:
-            self._events.message(topic, payload)
-
-    def _on_loop(self, handler: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        if self._over.done():
-            return
-        try:
-            handler(*arguments)
-        except Exception as error:
-            # A bug in a handler must end `run` visibly; the loop alone would only log it.
-            if not self._over.done():
-                self._over.set_exception(error)
-
-    # --- on paho's threads: only hand over ---
-
-    def _hand_over(self, handler: Callable[..., None], *arguments: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, nobody listens
-            self._loop.call_soon_threadsafe(self._on_loop, handler, arguments)
-
-    def _open(self) -> None:
-        try:
-            self._client.connect(self._broker.host, self._broker.port, self._settings.keep_alive_seconds)
-            self._client.loop_start()
-            if self._abandoned.is_set():
-                self._break_socket()  # it must not come up beside its successor, which has the same client id
-        except Exception as error:
-            self._hand_over(self._lose, f"{self._broker.host}:{self._broker.port}: {error}")
-
-    def _make_client(self) -> mqtt.Client:
-        settings = self._settings
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=settings.client_id,
-            clean_session=True,
-            protocol=mqtt.MQTTv311,
-            reconnect_on_failure=False,
-        )
-        client.connect_timeout = settings.connect_timeout_seconds
-        client.max_inflight_messages_set(IN_CLIENT_MAX)
-        if settings.will is not None:
-            client.will_set(settings.will.topic, settings.will.payload, settings.will.qos, settings.will.retain)
-        if settings.tls is not None:
-            client.tls_set_context(settings.tls)
-        client.on_connect = lambda _client, _data, _flags, code, _properties: self._hand_over(
-            self._accepted, f"connection refused: {code}" if code.is_failure else None
-        )
-        client.on_subscribe = lambda _client, _data, _mid, codes, _properties: self._hand_over(
-            self._granted, "subscription refused" if any(code.is_failure for code in codes) else None
-        )
-        client.on_disconnect = lambda _client, _data, _flags, code, _properties: self._hand_over(
-            self._lose, f"disconnected: {code}"
-        )
-        client.on_publish = lambda _client, _data, mid, _code, _properties: self._hand_over(self._confirmed, mid)
-        client.on_message = lambda _client, _data, message: self._hand_over(
-            self._arrived, _text(message), bytes(message.payload)
-        )
-        return client
-
-
-def _text(message: mqtt.MQTTMessage) -> str:
-    """The topic, or an empty one when its bytes are not UTF-8 (paho raises on reading it)."""
-    try:
-        return message.topic
-    except UnicodeDecodeError:
-        return ""

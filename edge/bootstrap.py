@@ -56,7 +56,7 @@ from edge.core.tariff import TariffRefused
 from edge.core.terms import Terms
 from edge.core.token import KEY_EXPIRY_MAX
 from edge.core.units import ClockReading, UnixSeconds, WattHours
-from edge.left_out import for_console
+from edge.left_out import for_console, load_broker_client
 from edge.meters.model import MeterModel, ModelError, known_models, load_model
 from edge.meters.records import DLT645
 from edge.policies.document import load_policy
@@ -530,11 +530,7 @@ def _make_lines(
     return {
         section.id: LineMaster(
             line_settings(section),
-            [
-                _meter_on_line(entry, prepared.models[entry.model])
-                for entry in book.meters
-                if entry.line_id == section.id
-            ],
+            [_meter_on_line(entry, prepared.models[entry.model]) for entry in book.meters_of_line(section.id)],
             [
                 RelayOnLine(
                     entry.relay_id,
@@ -696,6 +692,8 @@ def line_settings(section: LineSection) -> LineSettings:
         response_timeout_ms=section.response_timeout_ms,
         drain_silence_ms=section.drain_silence_ms,
         poll_interval_ms=section.poll_interval_ms,
+        power_quality_interval_ms=section.power_quality_interval_ms,
+        other_interval_ms=section.other_interval_ms,
         dead_backoff_s_max=section.dead_backoff_s_max,
         local_echo=section.local_echo,
         protocol=section.protocol,
@@ -882,7 +880,7 @@ def _transport(section: CloudSection, session: SyncSession, gateway_id: str) -> 
         tls=tls,
     )
     capped = settings if section.timer_s_max is None else settings.capped(section.timer_s_max)
-    return MqttTransport(capped, random.random)
+    return MqttTransport(capped, random.random, partial(load_broker_client, has_tls=tls is not None))
 
 
 async def _serve_console(

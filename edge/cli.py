@@ -4,6 +4,7 @@ Exit status: 0 done, 1 a check found something, 2 bad arguments or a file that c
 (nothing was started), 3 a proof is refused, 70 the agent had to stop by itself.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -39,7 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_agent(file: Path, *, check_only: bool = False, as_json: bool = False) -> int:
     """Runs the agent of a configuration until it is told to end."""
-    from edge.left_out import load_broker_client, unused_modules, without
+    gc.disable()  # until it runs: what is loaded stays, and to look through it again and again was a fifth of the start
+    try:
+        return _load_and_run(file, check_only, as_json)
+    finally:
+        gc.enable()
+
+
+def _load_and_run(file: Path, check_only: bool, as_json: bool) -> int:
+    from edge.left_out import unused_modules, without
 
     if ZONE_FILES.is_dir():
         # Else zoneinfo reads how Python was built, only to find this out.
@@ -54,8 +63,6 @@ def run_agent(file: Path, *, check_only: bool = False, as_json: bool = False) ->
     with without(unused_modules(has_tls=config.has_tls)):
         import asyncio  # noqa: F401  # looks for ssl once, when it is imported
 
-        if not config.has_tls:
-            load_broker_client()
         import edge.bootstrap  # noqa: F401
     return _run_loaded(config, check_only, as_json)
 
@@ -168,6 +175,7 @@ class _EventPrinter:
     def ready(self, address: str | None) -> None:
         import msgspec
 
+        gc.enable()
         if self._as_json:
             print(msgspec.json.encode({"type": "Ready", "console": address}).decode(), flush=True)
         else:

@@ -68,6 +68,9 @@ class LineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     response_timeout_ms: Annotated[int, Meta(ge=1, le=10_000)] = 300
     drain_silence_ms: Annotated[int, Meta(ge=1, le=60_000)] | None = None
     poll_interval_ms: Annotated[int, Meta(ge=10, le=3_600_000)] = 5_000
+    # Money and relays are read in every round; 0 is for "in every round" here too.
+    power_quality_interval_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 0
+    other_interval_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 60_000
     dead_backoff_s_max: Annotated[int, Meta(ge=1, le=3600)] = 60
     # Who turns an RS-485 line around: the adapter itself, the driver (TIOCSRS485), or the agent with RTS.
     direction: Literal["adapter", "kernel", "rts"] = "adapter"

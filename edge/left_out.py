@@ -7,12 +7,13 @@ agent's own modules are imported, once for the process: whoever imports one of t
 
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from types import ModuleType
 
 # Of OpenSSL: only where a broker has TLS.
 _OPENSSL = ("ssl", "_hashlib")
+_ASKED_OF_SSL = ("SSLWantReadError", "SSLWantWriteError")
 _NEVER_USED = ("typing_extensions",)
 _OWN_SHA256 = ("_sha2", "_sha256")  # Python 3.12 and later, and 3.11
 
@@ -47,10 +48,14 @@ def for_console() -> Iterator[None]:
         yield
 
 
-def load_broker_client() -> None:
-    """Imports paho for connections without TLS: it asks `ssl` for two kinds of error whenever a socket is not ready."""
-    never_raised = {name: type(name, (OSError,), {}) for name in ("SSLWantReadError", "SSLWantWriteError")}
-    with standing_in("ssl", **never_raised):
+def load_broker_client(*, has_tls: bool) -> None:
+    """Imports paho without what it has for proxies: HTTP, mail's headers, compression.
+
+    Without TLS it still asks `ssl` for two kinds of error whenever a socket is not ready.
+    """
+    never_raised = {} if has_tls else {name: type(name, (OSError,), {}) for name in _ASKED_OF_SSL}
+    tls = standing_in("ssl", **never_raised) if never_raised else nullcontext()
+    with tls, without(["socks"]), standing_in("urllib.request"):  # asked only where there is `socks`
         import paho.mqtt.client  # noqa: F401
 
 

@@ -20,27 +20,34 @@ data_dir = "data"
 [cloud]
 brokers = ["mqtt://127.0.0.1:1"]
 keyring = "keyring.json"
+timer_s_max = 0.1
 
 [[lines]]
 id = "line-1"
 address = "tcp://127.0.0.1:1"
 """
 
-# `wattgate run`, until all of it is up: says what is loaded, and ends it.
+# `wattgate run`, until it has tried its broker: says what was loaded when all of it was up, and what is then; ends it.
 PROGRAM = """
 import json, os, signal, sys
 from edge import cli
 
-def ready(_printer, _address):
-    print(json.dumps(sorted(name for name, module in sys.modules.items() if module is not None)))
+def loaded():
+    return sorted(name for name, module in sys.modules.items() if module is not None)
+
+def look(at_ready):
+    import asyncio  # here: whoever imports it first decides whether it has OpenSSL
+    if "cloud_sync.connection" not in sys.modules:
+        asyncio.get_running_loop().call_later(0.01, look, at_ready)
+        return
+    print(json.dumps([at_ready, loaded()]))
     os.kill(os.getpid(), signal.SIGTERM)
 
-cli._EventPrinter.ready = ready
+cli._EventPrinter.ready = lambda _printer, _address: look(loaded())
 sys.exit(cli.main(["run", "--config", sys.argv[1]]))
 """
 
-# Parts of the product that another command, the console or a developer uses, and what they bring along. What paho loads
-# for its websockets (urllib.request with http, email, tempfile) is paid for.
+# Parts of the product that another command, the console or a developer uses, and what they bring along.
 NOT_OF_THE_AGENT = (
     "_hashlib",
     "amqtt",
@@ -61,8 +68,10 @@ NOT_OF_THE_AGENT = (
     "edge.tariffs",
     "edge.terminal",
     "edge.tokens",
+    "email",
     "gettext",
     "h11",
+    "http",
     "httpx",
     "hw.sim",
     "hypothesis",
@@ -83,6 +92,7 @@ NOT_OF_THE_AGENT = (
     "typing_extensions",
     "unicodedata",
     "unittest",
+    "urllib.request",
     "uvicorn",
     "xml",
     "zipfile",
@@ -97,13 +107,14 @@ port = 0
 
 
 def test_agent_without_console_loads_only_what_it_uses(tmp_path: Path) -> None:
-    loaded = modules_of_an_agent(tmp_path)
-    assert {"edge.agent.gateway", "edge.bus.line", "cloud_sync.transport", "paho.mqtt.client"} <= loaded
+    at_ready, loaded = modules_of_an_agent(tmp_path)
+    assert {"edge.agent.gateway", "edge.bus.line", "cloud_sync.transport"} <= at_ready
+    assert "paho.mqtt.client" in loaded - at_ready, "meters are read before the broker's client is loaded"
     assert not surplus_of(loaded, NOT_OF_THE_AGENT)
 
 
 def test_console_loads_only_what_it_uses(tmp_path: Path) -> None:
-    loaded = modules_of_an_agent(tmp_path, CONSOLE)
+    _at_ready, loaded = modules_of_an_agent(tmp_path, CONSOLE)
     assert {"edge.console.app", "uvicorn.server", "starlette"} <= loaded
     assert not surplus_of(loaded, NOT_OF_THE_CONSOLE)
 
@@ -136,7 +147,7 @@ import socket
 from edge.left_out import load_broker_client, unused_modules, without
 
 with without(unused_modules(has_tls=False)):
-    load_broker_client()
+    load_broker_client(has_tls=False)
 import paho.mqtt.client as mqtt
 
 ours, theirs = socket.socketpair()
@@ -170,11 +181,12 @@ def surplus_of(loaded: set[str], unwanted: Iterable[str]) -> list[str]:
     return [name for name in sorted(loaded) if any(is_part(name, of) for of in unwanted)]
 
 
-def modules_of_an_agent(folder: Path, more: str = "") -> set[str]:
-    """The names of all modules of an agent's process once it is up; its line and its cloud are not there."""
+def modules_of_an_agent(folder: Path, more: str = "") -> tuple[set[str], set[str]]:
+    """All modules of an agent's process once it is up, and once it has tried its broker. No line, no cloud is there."""
     (folder / "gateway.toml").write_text(CONFIG + more, "utf-8")
     (folder / "keyring.json").write_text("[]", "utf-8")
     write_site_book(folder / "site.json", SiteBook(Site("Asia/Shanghai", "CNY"), (), (), ()))
     command = [sys.executable, "-c", PROGRAM, str(folder / "gateway.toml")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return set(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("["))))
+    at_ready, loaded = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[[")))
+    return set(at_ready), set(loaded)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from edge.agent.metering import POWER_POINT, Metering
+from edge.bus.classes import EXPORT_POINT
 from edge.bus.records import MeterSample
 from edge.core.account import State
 from edge.core.area import Area, FrozenRegister, LineLoss, area_loss
@@ -25,7 +26,6 @@ from edge.core.reading import freeze_register
 from edge.core.units import ClockReading, UnixSeconds, WattHours
 from edge.core.watch import Condition, Facts, Thresholds, VoltageQuality, WatchState, loss_words, mean_power, observe
 
-EXPORT_POINT = "energy_export_total"
 HISTORY_DAYS = 31
 MEAN_DAYS = 7
 FREEZE_GAP_S_MAX = 3600  # between the samples around midnight: across more the meter counts as not read
@@ -48,10 +48,19 @@ class AreaFacts:
 
 @dataclass(frozen=True, slots=True)
 class DayLoss:
-    """The loss of a local day that has ended."""
+    """The loss of a local day that has ended, and how far apart in time its last freeze was sampled."""
 
     day: int
     loss: LineLoss
+    spread_ms: int | None = None  # first to last of the samples next to it; None: fewer than two meters were read
+
+
+@dataclass(frozen=True, slots=True)
+class _Freeze:
+    """A register at an instant, and when the sample next to it was taken, since boot."""
+
+    register: FrozenRegister
+    sampled_ms: int
 
 
 @dataclasses.dataclass(slots=True)
@@ -64,7 +73,7 @@ class _MeterWatch:
     thresholds: Thresholds
     ratio: int = 1
     last: MeterSample | None = None
-    freezes: dict[UnixSeconds, FrozenRegister] = field(default_factory=dict)
+    freezes: dict[UnixSeconds, _Freeze] = field(default_factory=dict)
     window: deque[tuple[int, int]] = field(default_factory=deque)  # second since boot, register
     quality: VoltageQuality = field(default_factory=VoltageQuality)
     days_wh: deque[int] = field(default_factory=lambda: deque(maxlen=MEAN_DAYS))
@@ -182,7 +191,8 @@ class AreaWatch:
         reverse_wh = None
         if exports[0] is not None and exports[1] is not None:
             reverse_wh = _at_instant(before, after, midnight_at, exports[0], exports[1])
-        meter.freezes[midnight_at] = FrozenRegister(forward_wh, reverse_wh)
+        nearest = min(after, before, key=lambda sample: abs(sample.clock.at - midnight_at))
+        meter.freezes[midnight_at] = _Freeze(FrozenRegister(forward_wh, reverse_wh), nearest.clock.elapsed_ms)
         for old_at in sorted(meter.freezes)[:-2]:
             del meter.freezes[old_at]
 
@@ -209,13 +219,18 @@ class AreaWatch:
         for entry in self._areas.values():
             before, after = (self._frozen(entry, at) for at in (start_at, end_at))
             loss = area_loss(entry.facts.area, before, after)
-            entry.history.append(DayLoss(day, loss))
+            entry.history.append(DayLoss(day, loss, self._spread_ms(entry, end_at)))
             yield _note(clock, "line_loss", entry.facts.area.area_id, "", loss_words(loss))
             yield from _area_notes(clock, entry, Facts(now_s, loss=loss))
 
     def _frozen(self, entry: _AreaWatch, at: UnixSeconds) -> dict[str, FrozenRegister]:
         meters = (self._meters[meter_id] for meter_id in entry.facts.area.meters)
-        return {meter.meter_id: meter.freezes[at] for meter in meters if at in meter.freezes}
+        return {meter.meter_id: meter.freezes[at].register for meter in meters if at in meter.freezes}
+
+    def _spread_ms(self, entry: _AreaWatch, at: UnixSeconds) -> int | None:
+        meters = (self._meters[meter_id] for meter_id in entry.facts.area.meters)
+        sampled_ms = [meter.freezes[at].sampled_ms for meter in meters if at in meter.freezes]
+        return max(sampled_ms) - min(sampled_ms) if len(sampled_ms) > 1 else None
 
 
 def _day_facts(
@@ -224,7 +239,7 @@ def _day_facts(
     """What a whole day says of a meter; its mean day is that of the days before."""
     before, after = meter.freezes.get(start_at), meter.freezes.get(end_at)
     mean_wh = sum(meter.days_wh) // len(meter.days_wh) if meter.days_wh else None
-    day_wh = None if before is None or after is None else after.forward_wh - before.forward_wh
+    day_wh = None if before is None or after is None else after.register.forward_wh - before.register.forward_wh
     if day_wh is not None and day_wh >= 0:
         meter.days_wh.append(day_wh)
     quality, meter.quality = meter.quality, VoltageQuality()

@@ -121,6 +121,7 @@ def _day_loss(entry: DayLoss) -> DayLossView:
         loss.rate_hundredths,
         loss.coverage_hundredths,
         loss.missing,
+        entry.spread_ms,
     )
 
 

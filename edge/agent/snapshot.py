@@ -204,6 +204,7 @@ class DayLossView:
     rate_hundredths: int | None
     coverage_hundredths: int
     missing: tuple[str, ...]
+    spread_ms: int | None = None  # from the first to the last of the samples next to the day's freeze
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ ask, is sent the outcome, and knows neither ports nor timers.
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from edge.bus.classes import Deadlines, ReadingClass, Scope, class_of
 from edge.bus.command import commanded
 from edge.bus.frame import Framing, Request
 from edge.bus.plan import EXCEPTIONS_OF_A_HOLE, BlockMap, ReadBlock, ReadCost, ReadItem, ReadLimits, confirming_blocks
@@ -47,6 +48,16 @@ class Step:
     money: bool  # whether the money register is in it
     energy: EnergyReader | None  # the money register, out of the answer
     relays: tuple[ReadItem, ...]
+    reading_class: ReadingClass  # of the most urgent value in it
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The registers of a block as they were read last."""
+
+    table: BlockTable
+    words: Sequence[int]
+    elapsed_ms: int  # when that visit began, so that rounds of one pace find it due on time
 
 
 class Device:
@@ -59,6 +70,7 @@ class Device:
         relays: Sequence[RelayOnLine],
         framing: Framing,
         cost: ReadCost,
+        deadlines: Deadlines,
     ) -> None:
         models = [meter.model] if meter else []
         models += [relay.model for relay in relays]
@@ -70,7 +82,8 @@ class Device:
         self.last_ok: ClockReading | None = None
         self.last_error: str | None = None
         self._told: dict[str, bool] = {}  # relay states as they were reported last
-        self._framing = framing
+        self._framing, self._deadlines = framing, deadlines
+        self._held: dict[ReadBlock, _Held] = {}
         self._limits = _strictest(models)
         self._points = _points_read(meter) if meter else {}
         self._money_item = self._find_money_item()
@@ -120,6 +133,7 @@ class Device:
         self.trouble()
 
     def trouble(self) -> None:
+        self._held.clear()
         if self.watch is not None:
             self.watch.trouble()
 
@@ -150,15 +164,18 @@ class Device:
         on_sample: Callable[[MeterSample], None],
         on_relay: Callable[[RelayState], None],
         begun: tuple[Outcome, int] | None = None,
+        scope: Scope = Scope.DUE,
     ) -> Steps:
-        """Reads everything once, money first. A fault of the line ends the visit; an exception does not.
+        """Reads what is due once, money first. A fault of the line ends the visit; an exception does not.
 
-        `begun`: the first step is over, with this outcome, and was asked for then."""
+        What is not due stands in the sample as it was read last. `begun`: the first step is over, with this outcome,
+        and was asked for then."""
         values = Values()
         money: MeterSample | None = None
         seen: set[str] = set()
         asked_ms = clock.read().elapsed_ms if begun is None else begun[1]
-        while (step := self._next_step(seen)) is not None:
+        began_ms = asked_ms
+        while (step := self._next_step(seen, scope, began_ms)) is not None:
             if begun is None:
                 outcome = yield step.ask
             else:
@@ -174,6 +191,7 @@ class Device:
                 assert answered is not None, "the outcome is counted before it is sent"
                 seen |= step.block.names
                 self._take_values(step, outcome, values)
+                self._hold(step, outcome, began_ms)
                 if step.money:
                     money = yield from self._judge_money(step.block, outcome, asked_ms, answered, clock)
                 if step.relays:
@@ -185,6 +203,7 @@ class Device:
                 seen |= step.block.names
                 asked_ms = clock.read().elapsed_ms
         if money is not None:
+            self._add_held(values, seen)
             on_sample(_sample(money.meter_id, money.clock, money.register_wh, values, money.verdict))
 
     def switch(
@@ -285,11 +304,11 @@ class Device:
     def _take_relays(
         self, step: Step, outcome: Outcome, answered: ClockReading, on_relay: Callable[[RelayState], None]
     ) -> Generator[Ask, Outcome, None]:
-        """Tells the states in an answer. One that is new is asked for again: RTU numbers no request, and an old
-        answer of the same length looks like the new one.
+        """Tells the states in an answer. One that is new is asked for again, and if it was another before, once more:
+        RTU numbers no request, and an old answer of the same length looks like the new one.
         """
         states = self._relay_states(step.relays, step.block, outcome)
-        if any(self._told.get(relay_id) is not closed for relay_id, closed in states.items()):
+        for _ in range(self._times_to_confirm(states)):
             block, again = yield from self._ask_relays_again(step)
             if again.reason is not None:
                 return
@@ -301,6 +320,10 @@ class Device:
         for relay_id, closed in states.items():
             self._told[relay_id] = closed
             on_relay(RelayState(relay_id, answered, closed))
+
+    def _times_to_confirm(self, states: Mapping[str, bool]) -> int:
+        before = [self._told.get(relay_id) for relay_id, closed in states.items() if self._told.get(relay_id) != closed]
+        return 0 if not before else 1 if set(before) == {None} else 2
 
     def _ask_relays_again(self, step: Step) -> Generator[Ask, Outcome, tuple[ReadBlock, Outcome]]:
         """From another place where the device has one, which no old answer fits."""
@@ -339,15 +362,29 @@ class Device:
                 states[relay.relay_id] = state
         return states
 
-    def _next_step(self, seen: set[str]) -> Step | None:
+    def _next_step(self, seen: set[str], scope: Scope, began_ms: int) -> Step | None:
         for step in self._steps:
             if not step.block.names <= seen:
-                return step
+                held = self._held.get(step.block)
+                age_ms = None if held is None else began_ms - held.elapsed_ms
+                if self._deadlines.wants(step.reading_class, scope, age_ms):
+                    return step
         return None
+
+    def _hold(self, step: Step, outcome: Outcome, elapsed_ms: int) -> None:
+        """Keeps what is not read in every visit for those that leave it out."""
+        if step.reading_class > ReadingClass.MONEY:
+            self._held[step.block] = _Held(step.table, outcome.words, elapsed_ms)
+
+    def _add_held(self, values: Values, seen: set[str]) -> None:
+        for block, held in self._held.items():
+            if not block.names <= seen:
+                values.add(held.table, held.words)  # what was refused was counted when it came
 
     def _plan(self) -> None:
         """The money register's block first: its answer proves that the device is there, and stamps the sample."""
         money = "" if self._money_item is None else self._money_item.name
+        self._held.clear()
         self._steps = steps = tuple(
             Step(
                 block,
@@ -356,8 +393,9 @@ class Device:
                 money in block.names,
                 self._energy_reader(block) if money in block.names else None,
                 tuple(item for item in block.items if item.name.startswith(_RELAY_ITEM)),
+                self._urgency(block),
             )
-            for block in sorted(self._map.blocks, key=lambda block: money not in block.names)
+            for block in sorted(self._map.blocks, key=lambda block: (money not in block.names, self._urgency(block)))
         )
         is_plain = len(steps) == 1 and steps[0].money and not steps[0].relays
         self.plain_step = steps[0] if is_plain else None
@@ -365,6 +403,11 @@ class Device:
     def _energy_reader(self, block: ReadBlock) -> EnergyReader:
         assert self._money_item is not None
         return energy_reader(self._points[self._money_item.name], self._money_item.address - block.address)
+
+    def _urgency(self, block: ReadBlock) -> ReadingClass:
+        money = None if self._money_item is None else self._money_item.name
+        points = [self._points.get(item.name) for item in block.items]
+        return min(ReadingClass.RELAY if point is None else class_of(point, money) for point in points)
 
     def _items(self) -> list[ReadItem]:
         return [

@@ -14,6 +14,7 @@ from typing import Final
 
 from edge import ports
 from edge.bus.answer_times import AnswerTimes, WaitLimits, answer_view
+from edge.bus.classes import Deadlines
 from edge.bus.device import Device
 from edge.bus.frame import framing_of
 from edge.bus.plan import ReadCost, Rounds
@@ -235,6 +236,7 @@ def _devices(
     meter_at = {meter.device_id: meter for meter in meters}
     boards = dict.fromkeys(relay.device_id for relay in relays if relay.device_id not in meter_at)
     cost = ReadCost.of_line(timing.byte_s, timing.gap_s)
+    deadlines = Deadlines(round(settings.power_quality_interval_ms), round(settings.other_interval_ms))
     return [
         Device(
             device_id,
@@ -242,6 +244,7 @@ def _devices(
             [relay for relay in relays if relay.device_id == device_id],
             framing_of(settings.framing),
             cost,
+            deadlines,
         )
         for device_id in (*boards, *meter_at)
     ]

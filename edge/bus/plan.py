@@ -11,6 +11,7 @@ from dataclasses import field, replace
 from functools import lru_cache
 from typing import Final
 
+from edge.bus.classes import Scope
 from edge.core.lean import dataclass
 from edge.meters.point import Elsewhere
 
@@ -21,6 +22,8 @@ _BACKOFF_FIRST_S: Final = 1.0
 # The one answering time a maker calls typical is 40 ms (Carlo Gavazzi EM111); others document 50, or at most 500.
 TURNAROUND_S: Final = 0.040
 _SILENT_SHARE_MAX: Final = 1 / 12
+_SHORT_ROUNDS_FIRST: Final = 12  # as many as it takes to ask every device for everything once
+_SHORT_ROUNDS_MAX: Final = 768
 _READ_BITS_MAX_FUNCTION: Final = 2
 EXCEPTIONS_OF_A_HOLE: Final = ("exception_2", "exception_3", "exception_no_such_data")
 
@@ -222,6 +225,9 @@ class Rounds:
     On a line that is never idle the silent ones together get a twelfth of the time, so that the others do not wait for
     them: what their visits took is a debt that time pays back, and while it stands none of them is tried. Two get their
     turn all the same: one that has answered before and missed once, and one left alone for `dead_backoff_s_max`.
+
+    A whole round that took longer than the poll interval is followed by short ones, in which one device in twelve, in
+    turn, is asked for everything and the others for what is urgent; twice as many after each that was too long again.
     """
 
     def __init__(self, device_ids: Sequence[int], poll_interval_s: float, dead_backoff_s_max: float) -> None:
@@ -232,7 +238,24 @@ class Rounds:
         self._started_at: float | None = None
         self._next_round_at = 0.0
         self._debt_s, self._paid_until = 0.0, 0.0
-        self.cycle_s: float | None = None
+        self.cycle_s: float | None = None  # of the last whole round
+        self.freezing = False
+        self._short_rounds, self._short_left = 0, 0
+        self._whole: frozenset[int] = frozenset(device_ids)  # those asked for everything in this round
+        self._whole_from = 0
+
+    def scope(self, device_id: int) -> Scope:
+        """How much the visit that begins now is to ask for."""
+        if self.freezing:
+            return Scope.MONEY
+        return Scope.DUE if device_id in self._whole else Scope.URGENT
+
+    def freeze(self, device_ids: Sequence[int], now: float) -> None:
+        """These, as far as they answer, are next, for their money registers alone; a round for the others follows."""
+        living = [device_id for device_id in device_ids if not self._turns[device_id].silent]
+        if living:
+            self._waiting = living
+            self.freezing, self._started_at, self._next_round_at = True, None, now
 
     def next_device(self, now: float) -> int | None:
         """The device to visit now; None until `due_at()`."""
@@ -279,6 +302,13 @@ class Rounds:
             self._pay(now)
             due = self._affordable(due, now)
         self._waiting = list(due)
+        self._whole = frozenset(self._turns) if not self._short_left else self._next_whole()
+
+    def _next_whole(self) -> frozenset[int]:
+        every = list(self._turns)
+        count = -(-len(every) // _SHORT_ROUNDS_FIRST)
+        first, self._whole_from = self._whole_from, (self._whole_from + count) % len(every)
+        return frozenset((every[first:] + every[:first])[:count])
 
     def _affordable(self, due: Mapping[int, Turn], now: float) -> dict[int, Turn]:
         """The living, those whose turn cannot wait, and the silent one that waited longest if no debt stands."""
@@ -296,5 +326,14 @@ class Rounds:
         self._paid_until = now
 
     def _end_round(self, now: float) -> None:
-        if self._started_at is not None:
-            self.cycle_s, self._started_at = now - self._started_at, None
+        self.freezing = False
+        if self._started_at is None:
+            return
+        took_s, self._started_at = now - self._started_at, None
+        if self._short_left:
+            self._short_left -= 1
+            return
+        self.cycle_s = took_s
+        is_long = took_s > self._poll_interval_s
+        self._short_rounds = min(max(_SHORT_ROUNDS_FIRST, 2 * self._short_rounds), _SHORT_ROUNDS_MAX) if is_long else 0
+        self._short_left = self._short_rounds

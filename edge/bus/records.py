@@ -58,7 +58,9 @@ class LineSettings:
     drain_silence_ms: float | None = None  # None: longer than the slowest model on the line answers
     drain_ms_max: float = 5_000  # a line not silent for so long is given up; at least twice the drain silence
     gap_ms: float | None = None  # None: the 3.5 characters of the baud rate
-    poll_interval_ms: float = 10_000
+    poll_interval_ms: float = 10_000  # money registers and relays; at most so old is what is not read with them:
+    power_quality_interval_ms: float = 0  # voltage, current, power, frequency; 0: in every round
+    other_interval_ms: float = 60_000
     dead_backoff_s_max: float = 60
     reopen_backoff_s_max: float = 30
     local_echo: bool = False

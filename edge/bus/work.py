@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge.bus.answer_times import AnswerTimes
+from edge.bus.classes import FREEZE_INTERVAL_S
 from edge.bus.device import Device, Step, Steps
 from edge.bus.plan import Rounds
 from edge.bus.records import ABSENT, MeterSample, OutputResult, RelayOnLine, RelayState
@@ -57,6 +58,8 @@ class Work:
         self._rests = True
         self._plain: Step | None = None  # the visit is this one read, unless its answer is doubtful
         self._asked_ms = 0
+        self._freeze_due_at = 0.0
+        self._freeze_instant: int | None = None
         self._looked: tuple[float, ClockReading | None] = (0.0, None)  # at the clock, and when by the loop's time
 
     def command(self, command: Command) -> None:
@@ -105,13 +108,14 @@ class Work:
                 self._asked_ms = (stamp if stamp and looked_at == now else self._clock.read()).elapsed_ms
                 self._visit_ask = plain.ask
             else:
-                self._visit = device.visit(self._clock, self._on_sample, self._on_relay)
+                scope = self._rounds.scope(device.device_id)
+                self._visit = device.visit(self._clock, self._on_sample, self._on_relay, scope=scope)
                 self._visit_ask = next(self._visit, None)
         return self._visit_ask
 
     def due_at(self) -> float:
         """When the next round starts."""
-        return self._rounds.due_at()
+        return min(self._rounds.due_at(), self._freeze_due_at)
 
     def wait_s(self, ask: Ask) -> float:
         """How long its device is waited for, by what it took before."""
@@ -170,8 +174,19 @@ class Work:
     def _next_device(self, now: float) -> Device | None:
         if self._wanted:
             return self._wanted.popleft()
+        if now >= self._freeze_due_at:
+            self._pass_freeze(now)
         device_id = self._rounds.next_device(now)
         return None if device_id is None else self._devices[device_id]
+
+    def _pass_freeze(self, now: float) -> None:
+        """At each instant at which registers are frozen the meters are read together, as fast as the wire allows."""
+        reading = self._clock.read()
+        instant, passed_s = divmod(reading.at, FREEZE_INTERVAL_S)
+        self._freeze_due_at = now + FREEZE_INTERVAL_S - passed_s
+        if self._freeze_instant is not None and instant > self._freeze_instant and reading.vouched:
+            self._rounds.freeze([key for key, device in self._devices.items() if device.meter is not None], now)
+        self._freeze_instant = instant
 
     def _begin_command(self, command: Command) -> None:
         self._command = command

@@ -40,7 +40,9 @@ async def areas(request: Request) -> Response:
         return starting(request)
     formats = formats_for(snapshot, console.language_of(request))
     shown = [(area, loss_plots(area.history, formats)) for area in details.areas]
-    return console.page(request, "areas.html", areas=shown, percent=percent, day=format_date)
+    return console.page(
+        request, "areas.html", areas=shown, percent=percent, day=format_date, seconds=lambda ms: seconds(ms, formats)
+    )
 
 
 async def system(request: Request) -> Response:

@@ -55,13 +55,29 @@ def _frozen(made: Any) -> Any:
 
 
 def _compiled_init(made: Any, entries: tuple[Any, ...]) -> Callable[..., None]:
-    """The standard library's `__init__` for these fields, under the name of the class."""
-    prepare = {"__post_init__": made.__post_init__} if hasattr(made, "__post_init__") else {}
-    described = [(entry.name, entry.type, entry) for entry in entries]
-    twin: Any = dataclasses.make_dataclass(
-        made.__name__, described, frozen=True, repr=False, eq=False, namespace={**prepare, "__doc__": made.__doc__}
-    )
-    init: Callable[..., None] = twin.__init__
+    """What the standard library's `__init__` does for these fields, in one piece of text."""
+    names: dict[str, Any] = {"missing": dataclasses.MISSING, "put": object.__setattr__}
+    taken, only_named, lines = ["self"], ["*"], list[str]()
+    for number, entry in enumerate(entries):
+        value, default = entry.name, ""
+        if entry.default_factory is not dataclasses.MISSING:
+            names[f"make{number}"] = entry.default_factory
+            value, default = f"make{number}() if {entry.name} is missing else {entry.name}", "=missing"
+        elif entry.default is not dataclasses.MISSING:
+            names[f"default{number}"] = entry.default
+            default = f"=default{number}"
+        if entry.init:
+            (only_named if entry.kw_only else taken).append(entry.name + default)
+        elif not default:
+            continue  # `__post_init__` fills it
+        else:
+            value = default[1:] if default != "=missing" else f"make{number}()"
+        lines.append(f" put(self, {entry.name!r}, {value})")
+    if hasattr(made, "__post_init__"):
+        lines.append(" self.__post_init__()")
+    arguments = ", ".join([*taken, *(only_named if len(only_named) > 1 else [])])
+    exec(f"def __init__({arguments}):\n" + "\n".join(lines or [" pass"]), names)
+    init: Callable[..., None] = names["__init__"]
     init.__qualname__ = f"{made.__qualname__}.__init__"
     return init
 

@@ -203,6 +203,17 @@ class SiteBook(msgspec.Struct, frozen=True):
     accounts: tuple[AccountEntry, ...]
     areas: tuple[AreaEntry, ...] = ()
 
+    def meters_of_line(self, line_id: str) -> tuple[MeterEntry, ...]:
+        """The meters of a line in the order in which a round reads them: area by area, so that those whose registers
+        are subtracted are sampled next to each other; those of no area last, else as written."""
+        places = {
+            meter_id: place
+            for place, area in enumerate(self.areas)
+            for meter_id in (*area.supply_meter_ids, *area.generation_meter_ids, *self.sale_meter_ids(area))
+        }
+        here = (entry for entry in self.meters if entry.line_id == line_id)
+        return tuple(sorted(here, key=lambda entry: places.get(entry.meter_id, len(self.areas))))
+
     def sale_meter_ids(self, area: AreaEntry) -> tuple[str, ...]:
         """The meters an area sells through: those it names, else those of all accounts."""
         around = (*area.supply_meter_ids, *area.generation_meter_ids)

@@ -21,6 +21,7 @@ from itertools import count
 from typing import Final
 
 from edge.bus.answer_times import AnswerTimes, WaitLimits
+from edge.bus.classes import Deadlines
 from edge.bus.device import Device
 from edge.bus.frame import FRAMINGS, Framing
 from edge.bus.plan import ReadCost, Rounds
@@ -118,11 +119,11 @@ class _Site:
             at: () if at == MONEY_ONLY else points for at in METERS
         }  # whose visit is one read and takes a short way
         meters = [
-            Device(at, MeterOnLine(str(at), at, model, POWER_W_MAX, points=read[at]), [], framing, cost)
+            Device(at, MeterOnLine(str(at), at, model, POWER_W_MAX, points=read[at]), [], framing, cost, Deadlines())
             for at in METERS
         ]
         relays = [RelayOnLine(str(channel), BOARD, board, channel) for channel in range(8)]
-        self.bus = [Device(BOARD, None, relays, framing, cost), *meters]
+        self.bus = [Device(BOARD, None, relays, framing, cost, Deadlines()), *meters]
         rounds = Rounds([device.device_id for device in self.bus], POLL_S, 4.0)
         limits = WaitLimits.of_device(timing, None, over_network=False)
         times = {device.device_id: AnswerTimes(limits) for device in self.bus}

@@ -5,14 +5,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
+from edge import bootstrap
 from edge.agent.area import AreaFacts, AreaWatch
 from edge.agent.metering import Metering
 from edge.bus.records import MeterSample
+from edge.config import LineSection
 from edge.core.account import State
 from edge.core.area import Area
 from edge.core.calendar import fixed_zone
@@ -20,6 +23,7 @@ from edge.core.commands import NoteCondition
 from edge.core.events import ConditionNoted
 from edge.core.units import ClockQuality, ClockReading, UnixSeconds, WattHours
 from edge.core.watch import Thresholds
+from edge.meters.model import load_model
 from edge.store.site_book import (
     AccountEntry,
     AreaEntry,
@@ -45,6 +49,7 @@ class Street:
     values: dict[str, dict[str, Decimal]] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)
     silent: set[str] = field(default_factory=set)
+    earlier_s: dict[str, int] = field(default_factory=dict)  # a meter's samples, before the end of each step
     quality: ClockQuality = ClockQuality.NTP
     at: int = START_AT - 2 * HOUR_S
     notes: list[NoteCondition] = field(default_factory=list)
@@ -64,8 +69,11 @@ class Street:
                 self.watt_seconds[meter] += power_w * step_s
                 if meter not in self.silent:
                     register_wh = WattHours(self.watt_seconds[meter] // 3600)
-                    values = self.values.get(meter, {})
-                    self.metering.on_sample(MeterSample(meter, clock, register_wh, values, "good"))
+                    values, before_s = self.values.get(meter, {}), self.earlier_s.get(meter, 0)
+                    sampled = replace(
+                        clock, at=UnixSeconds(clock.at - before_s), elapsed_ms=clock.elapsed_ms - 1000 * before_s
+                    )
+                    self.metering.on_sample(MeterSample(meter, sampled, register_wh, values, "good"))
             self.notes += self.watch.look(clock, lambda: ZONE, self.metering, State())
         return self.notes[first:]
 
@@ -82,6 +90,24 @@ def test_a_day_between_two_frozen_midnights_has_its_loss() -> None:
     assert told(notes) == [("line_loss", ""), ("line_loss_complete", "")]
     assert notes[0].detail == "T1: 4.76 %: 75.600 - 72.000 kWh, 100.00 %"
     assert [entry.loss.rate_hundredths for entry in street.watch.history("T1")] == [None, 476]
+
+
+def test_the_spread_of_a_day_is_from_the_first_to_the_last_of_the_samples_next_to_its_freeze() -> None:
+    street = Street(earlier_s={"M1": 3, "S1": 40})
+    street.run(27)
+    assert [entry.spread_ms for entry in street.watch.history("T1")] == [40_000, 40_000]
+
+
+def test_a_sample_shortly_after_the_freeze_counts_for_the_spread_and_not_the_one_long_before() -> None:
+    street = Street(earlier_s={"M1": 580, "S1": 20})  # 20 s after midnight, 20 s before it
+    street.run(3)
+    assert [entry.spread_ms for entry in street.watch.history("T1")] == [40_000]
+
+
+def test_meters_that_were_not_read_at_the_freeze_have_no_spread() -> None:
+    street = Street(silent={"M1", "M2"})
+    street.run(3)
+    assert [entry.spread_ms for entry in street.watch.history("T1")] == [None]
 
 
 def test_a_meter_silent_over_midnight_leaves_the_day_incomplete_and_is_named() -> None:
@@ -229,6 +255,35 @@ def test_an_area_of_the_site_book_reads_as_written_and_sells_through_all_account
     assert read == written
     assert read.sale_meter_ids(read.areas[0]) == ("M1",)
     assert read.sale_meter_ids(book(meter_ids=("M2",)).areas[0]) == ("M2",)
+
+
+def two_areas() -> SiteBook:
+    """Meters of two areas, one of no area and one of another line, in no order."""
+    numbers = enumerate(("M1", "N1", "X1", "S2", "M2", "S1", "N2"), 1)
+    meters = tuple(MeterEntry(meter_id, "line-1", number, "eastron_sdm630") for number, meter_id in numbers)
+    elsewhere = MeterEntry("M3", "line-2", 1, "eastron_sdm630")
+    areas = (AreaEntry("T1", ("S1",), ("M2",), ("M1", "M3")), AreaEntry("T2", ("S2",), (), ("N1", "N2")))
+    return msgspec.structs.replace(book(), meters=(elsewhere, *meters), accounts=(), areas=areas)
+
+
+def test_a_round_takes_the_meters_of_an_area_next_to_each_other_and_those_of_none_last() -> None:
+    of_line = two_areas().meters_of_line("line-1")
+    assert [meter.meter_id for meter in of_line] == ["M1", "M2", "S1", "N1", "S2", "N2", "X1"]
+    assert [meter.meter_id for meter in two_areas().meters_of_line("line-2")] == ["M3"]
+
+
+def test_the_line_of_a_gateway_reads_in_this_order() -> None:
+    ready: Any = SimpleNamespace(
+        book=two_areas(),
+        config=SimpleNamespace(lines=(LineSection("line-1", "/dev/ttyUSB0"),)),
+        models={"eastron_sdm630": load_model("eastron_sdm630")},
+        openers={"line-1": None},
+        authorities={},
+    )
+    clock: Any = None
+    lines = bootstrap._make_lines(ready, clock, Metering({}), lambda _state: None)
+    read = [device.meter_ids for device in lines["line-1"].view().devices.values()]
+    assert read == [("M1",), ("M2",), ("S1",), ("N1",), ("S2",), ("N2",), ("X1",)]
 
 
 def test_a_meter_that_feeds_an_area_has_one_ratio_and_not_two(tmp_path: Path) -> None:

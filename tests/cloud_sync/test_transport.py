@@ -9,8 +9,9 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 
+from cloud_sync.connection import IN_CLIENT_MAX
 from cloud_sync.session import Publish
-from cloud_sync.transport import IN_CLIENT_MAX, BrokerAddress, MqttTransport, TransportSettings, gateway_tls_context
+from cloud_sync.transport import BrokerAddress, MqttTransport, TransportSettings, gateway_tls_context
 
 CONNECT, PUBLISH, SUBSCRIBE, DISCONNECT = 1, 3, 8, 14
 CONNACK_ACCEPTED, CONNACK_REFUSED = b"\x20\x02\x00\x00", b"\x20\x02\x00\x05"

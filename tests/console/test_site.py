@@ -123,6 +123,15 @@ def test_an_incomplete_day_shows_no_rate_but_what_is_missing(world: Any) -> None
     assert "Overload" in page
 
 
+def test_a_day_says_how_far_apart_its_meters_were_sampled_where_it_is_known(world: Any, details: Any) -> None:
+    known = DayLossView(20_660, 10, 9, 1, 1000, 10_000, (), 1_390)
+    unknown = dataclasses.replace(known, day=20_661, spread_ms=None)
+    world.source.details = lambda: details(areas=(AreaDetail("a", (), (known, unknown)),))
+    page = text_of(world.get("/areas").text)
+    assert "coverage 100.00 % · sampled within 1.39 s" in page
+    assert page.count("sampled within") == 1
+
+
 def test_the_plot_of_losses_leaves_incomplete_days_out(world: Any, details: Any) -> None:
     page = world.get("/areas").text
     assert "Loss of complete days: 5.2 % to 6.72 %, last 6.72 %." in page

@@ -136,3 +136,21 @@ def test_object_without_slots_is_as_frozen_and_the_same_in_everything_else() -> 
     assert (made, hash(made)) == (Wide(number=1, text="a"), hash((1, "a")))
     assert copy.deepcopy(made) == dataclasses.replace(Wide(1), text="a") == made
     assert msgspec.convert(msgspec.to_builtins(made), Wide) == made
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_fields_by_name_only_and_fields_nobody_gives_are_filled_as_the_standard_does(name: str) -> None:
+    class Odd:
+        number: int
+        named: int = field(kw_only=True)
+        made: list[int] = field(default_factory=list)
+        fixed: int = field(default=7, init=False)
+        own: list[int] = field(default_factory=list, init=False)
+
+    kind: Any = BOTH[name](frozen=True, slots=True)(Odd)
+    one, other = kind(1, named=2), kind(1, [3], named=2)
+    assert (one.number, one.named, one.made, one.fixed, one.own) == (1, 2, [], 7, [])
+    assert (other.made, other.own is one.own) == ([3], False)
+    for given, named in (((1,), {}), ((1, [], 2), {}), ((1,), {"named": 2, "fixed": 3}), ((), {"named": 2})):
+        with pytest.raises(TypeError):
+            kind(*given, **named)

@@ -40,7 +40,7 @@ def test_meters_are_read_with_their_values_and_relays(virtual: Run, site: Any) -
 
 def test_a_first_register_and_a_new_relay_state_are_read_again_from_other_items(virtual: Run, site: Any) -> None:
     virtual(site.live(1.9))
-    assert site.port.asked()[:6] == ["00010000", "0001ff00", "02010100", "02020100", "02030000", "04000503"]
+    assert site.port.asked()[:6] == ["00010000", "0001ff00", "04000503", "040005ff", "02010100", "02020100"]
     site.port.sent.clear()
     virtual(site.live(3))
     asked = site.port.asked()

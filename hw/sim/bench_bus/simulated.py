@@ -77,14 +77,27 @@ class DeadCost:
 
 
 class Site:
-    """One line in a running loop, read without a pause."""
+    """One line in a running loop, by default read without a pause and everything in every round."""
 
-    def __init__(self, wire: PacedWire, meters: Sequence[MeterOnLine], relays: Sequence[RelayOnLine] = ()) -> None:
+    def __init__(
+        self,
+        wire: PacedWire,
+        meters: Sequence[MeterOnLine],
+        relays: Sequence[RelayOnLine] = (),
+        poll_interval_ms: int = 1,
+        other_interval_ms: int = 0,
+    ) -> None:
         self.wire = wire
         self.samples: list[tuple[float, MeterSample]] = []
         loop = asyncio.get_running_loop()
         self.master = LineMaster(
-            LineSettings("line", "/dev/bench", baud=wire.pace.baud, poll_interval_ms=1),
+            LineSettings(
+                "line",
+                "/dev/bench",
+                baud=wire.pace.baud,
+                poll_interval_ms=poll_interval_ms,
+                other_interval_ms=other_interval_ms,
+            ),
             meters,
             relays,
             wire,
