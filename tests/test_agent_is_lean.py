@@ -110,7 +110,9 @@ def test_agent_without_console_loads_only_what_it_uses(tmp_path: Path) -> None:
     at_ready, loaded = modules_of_an_agent(tmp_path)
     assert {"edge.agent.gateway", "edge.bus.line", "cloud_sync.transport"} <= at_ready
     assert "paho.mqtt.client" in loaded - at_ready, "meters are read before the broker's client is loaded"
-    assert not surplus_of(loaded, NOT_OF_THE_AGENT)
+    assert not surplus_of(at_ready, NOT_OF_THE_AGENT)
+    # How a broker's name is encoded is the operating system's business, and Python's: it may come at any time.
+    assert not surplus_of(loaded - {"unicodedata"}, NOT_OF_THE_AGENT)
 
 
 def test_console_loads_only_what_it_uses(tmp_path: Path) -> None:
