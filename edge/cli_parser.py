@@ -154,6 +154,12 @@ def _add_cloud_tools(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         add_contract_commands(commands)
     else:
         commands.add_parser("contract", help="export the wire contract for other languages")
+    if arguments[:1] == ["broker"]:
+        from cloud_sync.broker.commands import add_broker_commands
+
+        add_broker_commands(commands)
+    else:
+        commands.add_parser("broker", help="configure a broker that keeps gateways apart")
 
 
 def _positive(text: str) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cloud_sync.backend.backend import Backend
 from cloud_sync.backend.service import BackendService, ServiceSettings, wall_clock
-from cloud_sync.transport import BrokerAddress
+from cloud_sync.transport import BrokerAddress, gateway_tls_context
 
 
 def main() -> int:
@@ -35,6 +35,10 @@ def _parser() -> argparse.ArgumentParser:
         help="may be given several times, in order of preference",
     )
     parser.add_argument("--keys", required=True, type=Path, metavar="DIR", help="keyring.json and <kid>.pem files")
+    tls = parser.add_argument_group("TLS", "all three or none; the certificate's name is what the broker knows us by")
+    tls.add_argument("--tls-ca", metavar="FILE", help="certificate of the product's CA (PEM)")
+    tls.add_argument("--tls-certificate", metavar="FILE", help="ours (PEM)")
+    tls.add_argument("--tls-key", metavar="FILE", help="our private key (PEM)")
     parser.add_argument("--enroll", action="append", default=[], metavar="GATEWAY", help="take this gateway's messages")
     parser.add_argument("--timer-max", type=float, metavar="SECONDS", help="cap of every pause (demos, tests)")
     return parser
@@ -55,7 +59,11 @@ async def _run(arguments: argparse.Namespace) -> None:
             backend.enroll(gateway_id, wall_clock())
         return backend
 
-    settings = ServiceSettings(tuple(arguments.broker), timer_seconds_max=arguments.timer_max)
+    files = (arguments.tls_ca, arguments.tls_certificate, arguments.tls_key)
+    if any(files) and not all(files):
+        raise ValueError("--tls-ca, --tls-certificate and --tls-key belong together")
+    tls = gateway_tls_context(*files) if all(files) else None
+    settings = ServiceSettings(tuple(arguments.broker), timer_seconds_max=arguments.timer_max, tls=tls)
     service = asyncio.ensure_future(BackendService(open_backend, settings).run())
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, service.cancel)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 APPLICATION_ID: Final = 0x57474244  # "WGBD"
-SCHEMA_VERSION: Final = 2  # 1 had no checkpoints; what version 2 added is made at the next opening
+SCHEMA_VERSION: Final = 3  # 1 had no checkpoints, 2 no boots; what is missing is made at the next opening
 BUSY_SECONDS_MAX: Final = 10.0
 
 

@@ -8,6 +8,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -31,6 +32,9 @@ from cloud_sync.wire import (
     parse_topic,
     topic_of,
 )
+
+BOOTS_KEPT: Final = 16  # of each gateway
+RETURNS_OF_A_TWIN: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +138,30 @@ class Ingest:
             answer.marks[stream] = msgspec.structs.replace(mark, fenced=True)
 
     def _take_hello(self, hello: Hello, at: int) -> None:
+        self._look_for_a_twin(hello, at)
         self._database.execute(
             "UPDATE gateway SET online = 1, boot = ?, software = ?, clock = ?, roster = ?, hello_at = ? WHERE id = ?",
             (hello.boot, hello.software, hello.clock, msgspec.json.encode(hello.roster).decode(), at, hello.gw),
+        )
+
+    def _look_for_a_twin(self, hello: Hello, at: int) -> None:
+        """A boot ends when the next one begins. When it says hello again and again, two devices have one identity (R9).
+
+        Once is no proof: a broker may repeat an old message.
+        """
+        database = self._database
+        boot = database.execute("SELECT boot FROM gateway WHERE id = ?", (hello.gw,)).fetchone()[0]
+        if boot is None or boot == hello.boot:
+            return
+        sql = "UPDATE boot SET returns = returns + 1 WHERE gateway = ? AND boot = ? RETURNING returns"
+        returned = database.execute(sql, (hello.gw, hello.boot)).fetchone()
+        if returned is not None and returned[0] >= RETURNS_OF_A_TWIN:
+            raise_alarm(database, hello.gw, "two_devices", {"boots": sorted([boot, hello.boot])}, at)
+        sql = "INSERT INTO boot (gateway, boot, followed_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        database.execute(sql, (hello.gw, boot, at))
+        kept = "SELECT boot FROM boot WHERE gateway = ? ORDER BY followed_at DESC LIMIT ?"
+        database.execute(
+            f"DELETE FROM boot WHERE gateway = ? AND boot NOT IN ({kept})", (hello.gw, hello.gw, BOOTS_KEPT)
         )
 
     def _read_marks(self, gateway_id: str, touched: _Touched) -> None:

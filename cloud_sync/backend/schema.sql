@@ -12,6 +12,14 @@ CREATE TABLE IF NOT EXISTS gateway (
     hello_at INTEGER
 ) STRICT;
 
+CREATE TABLE IF NOT EXISTS boot (    -- boots of a gateway that another one has followed
+    gateway TEXT NOT NULL REFERENCES gateway(id),
+    boot TEXT NOT NULL,
+    followed_at INTEGER NOT NULL,
+    returns INTEGER NOT NULL DEFAULT 0, -- how often it said hello again
+    PRIMARY KEY (gateway, boot)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS stream (  -- how far each stream is taken, without a hole
     gateway TEXT NOT NULL REFERENCES gateway(id),
     stream TEXT NOT NULL,

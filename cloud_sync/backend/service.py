@@ -12,13 +12,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from cloud_sync.backend.backend import Backend
 from cloud_sync.backend.ingest import Received
 from cloud_sync.session import Publish
 from cloud_sync.transport import BrokerAddress, MqttTransport, TransportSettings
 from cloud_sync.wire import PAYLOAD_BYTES_MAX, UP_TOPICS
+
+if TYPE_CHECKING:
+    import ssl
 
 MESSAGES_PER_COMMIT_MAX: Final = 500
 QUEUE_MESSAGES_MAX: Final = 5000
@@ -33,6 +36,7 @@ class ServiceSettings:
     brokers: tuple[BrokerAddress, ...]
     relay_seconds: float = 1.0  # how often the command table is looked at
     timer_seconds_max: float | None = None  # demos and tests: no reconnect pause is longer
+    tls: "ssl.SSLContext | None" = None
 
 
 def wall_clock() -> int:
@@ -148,5 +152,6 @@ def _transport_settings(settings: ServiceSettings) -> TransportSettings:
         brokers=settings.brokers,
         topics=UP_TOPICS,
         waiting_max=4096,
+        tls=settings.tls,
     )
     return transport if settings.timer_seconds_max is None else transport.capped(settings.timer_seconds_max)

@@ -9,10 +9,18 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from cloud_sync.backend.backend import Backend
 from cloud_sync.keys import KeyRing, Role, Signer, generate_keys
@@ -21,6 +29,7 @@ from edge.ports import StoredRecord, StreamHead
 
 GATEWAY = "gw-1"
 POLL_INTERVAL_S = 0.01
+ADDRESS = "127.0.0.1"
 
 AMQTT_SCRIPT = """
 import asyncio, logging, sys
@@ -83,6 +92,55 @@ class MemoryJournal:
         return all(self.acked[stream] == len(records) for stream, records in self.records.items())
 
 
+@dataclass
+class Ca:
+    """Signs certificates of brokers and devices."""
+
+    folder: Path
+    name: str
+    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+
+    @property
+    def file(self) -> str:
+        path = self.folder / f"{self.name}.pem"
+        path.write_bytes(self.certificate(self.key, self.name, is_ca=True).public_bytes(Encoding.PEM))
+        return str(path)
+
+    def issue(self, name: str, address: str = ADDRESS, valid_days: int = 1) -> tuple[str, str]:
+        """(certificate, key) as files."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate, secret = self.folder / f"{self.name}-{name}.pem", self.folder / f"{self.name}-{name}.key"
+        certificate.write_bytes(self.certificate(key, name, address, valid_days).public_bytes(Encoding.PEM))
+        secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return str(certificate), str(secret)
+
+    def certificate(
+        self,
+        key: ec.EllipticCurvePrivateKey,
+        name: str,
+        address: str = ADDRESS,
+        valid_days: int = 1,
+        is_ca: bool = False,
+    ) -> x509.Certificate:
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(named(name))
+            .issuer_name(named(self.name))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=10))
+            .not_valid_after(now + timedelta(days=valid_days))
+            .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
+        )
+        return builder.sign(self.key, hashes.SHA256())
+
+
+def named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
 class BrokerProcess:
     """A real broker that can be killed and started again on its port."""
 
@@ -123,6 +181,16 @@ def ring(keys: tuple[KeyRing, Mapping[Role, Signer]]) -> KeyRing:
 @pytest.fixture
 def signers(keys: tuple[KeyRing, Mapping[Role, Signer]]) -> Mapping[Role, Signer]:
     return keys[1]
+
+
+@pytest.fixture(scope="session")
+def new_ca() -> type[Ca]:
+    return Ca
+
+
+@pytest.fixture(scope="session")
+def new_broker() -> type[BrokerProcess]:
+    return BrokerProcess
 
 
 @pytest.fixture(scope="session")

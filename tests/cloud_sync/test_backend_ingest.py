@@ -1,5 +1,6 @@
 """Taking records: next, duplicate, fork, gap, fence; and nothing acknowledged that is not committed."""
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from cloud_sync.acks import verify_ack
 from cloud_sync.backend.alarms import QUARANTINE_ROWS_MAX, quarantine
 from cloud_sync.backend.backend import Backend
-from cloud_sync.backend.ingest import Received
+from cloud_sync.backend.ingest import BOOTS_KEPT, Received
 from cloud_sync.backend.streams import ASIDE_RECORDS_MAX
 from cloud_sync.keys import KeyRing, Role, Signer
 from cloud_sync.wire import (
@@ -49,12 +50,12 @@ def message(
     return Received(topic_of(journal.gateway_id, f"up/{stream}"), encode_payload(batch))
 
 
-def hello(journal: Any) -> Received:
+def hello(journal: Any, boot: str = "b") -> Received:
     heads = {
         name: Head(head.epoch, head.seq, head.hash.hex(), head.acked_seq) for name, head in journal.heads().items()
     }
     said = Hello(
-        v=1, gw=GATEWAY, epoch=1, boot="b", clock="ntp", at=5, software="1.0", roster=(), roster_hash=roster_hash(()),
+        v=1, gw=GATEWAY, epoch=1, boot=boot, clock="ntp", at=5, software="1.0", roster=(), roster_hash=roster_hash(()),
         heads=heads,
     )  # fmt: skip
     return Received(topic_of(GATEWAY, "up/hello"), encode_payload(said))
@@ -423,3 +424,24 @@ def test_database_is_durable_and_is_opened_again(tmp_path: Path, ring: KeyRing, 
     again = Backend(tmp_path / "cloud.db", *keys)
     assert again.counts() == {"led": 2}
     again.close()
+
+
+def test_two_devices_with_one_identity_are_told_and_restarts_and_old_messages_are_not(
+    backend: Backend, ring: KeyRing, journal: Any
+) -> None:
+    def alarms_after(*boots: str) -> list[str]:
+        for boot in boots:
+            take(backend, ring, hello(journal, boot))
+        return [alarm["kind"] for alarm in backend.alarms()]
+
+    assert alarms_after("a", "a", "b", "c") == [], "a gateway that is started again"
+    assert alarms_after("b", "c") == [], "an old hello that the broker repeats"
+    assert alarms_after("d", "e", "d", "e") == []
+    assert alarms_after("d") == ["two_devices"]
+    assert json.loads(backend.alarms()[0]["detail"]) == {"boots": ["d", "e"]}
+
+
+def test_only_the_newest_boots_of_a_gateway_are_kept(backend: Backend, ring: KeyRing, journal: Any) -> None:
+    for number in range(BOOTS_KEPT + 5):
+        take(backend, ring, hello(journal, f"boot-{number}"))
+    assert backend.database.execute("SELECT count(*) FROM boot").fetchone() == (BOOTS_KEPT,)

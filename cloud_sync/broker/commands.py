@@ -1,0 +1,62 @@
+"""`wattgate broker config`: writes what a Mosquitto is started with.
+
+Exit status: 0 written, 2 bad arguments or a folder that cannot be written.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from cloud_sync.broker.files import BACKEND_NAME, CONFIGURATION_FILE, mosquitto_files
+
+EXIT_BAD_INPUT: Final = 2
+EXAMPLE: Final = """example:
+  wattgate broker config /etc/wattgate-broker --ca ca.pem --certificate broker.pem --key broker.key
+  mosquitto -c /etc/wattgate-broker/mosquitto.conf
+Each gateway's certificate has its id as common name, each worker's a name of its own (--backend NAME, repeated).
+"""
+
+
+def add_broker_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `broker` and its commands to those of `wattgate`."""
+    raw: Any = argparse.RawDescriptionHelpFormatter
+    broker = commands.add_parser("broker", help="configure a broker", epilog=EXAMPLE, formatter_class=raw)
+    kinds = broker.add_subparsers(required=True, metavar="COMMAND")
+    config = kinds.add_parser("config", help="files for Mosquitto 2", epilog=EXAMPLE, formatter_class=raw)
+    add = config.add_argument
+    add("folder", type=Path, metavar="DIR", help="made if absent; files of the same names are replaced")
+    add("--ca", required=True, type=Path, metavar="FILE", help="certificate of the product's CA (PEM)")
+    add("--certificate", required=True, type=Path, metavar="FILE", help="of the broker, for its host name (PEM)")
+    add("--key", required=True, type=Path, metavar="FILE", help="the broker's private key (PEM)")
+    add("--port", type=_port, default=8883, metavar="P", help="where it listens (8883)")
+    add("--backend", action="append", metavar="NAME", help=f"common name of a worker, may be repeated ({BACKEND_NAME})")
+    add("--json", action="store_true", help="one object for programs")
+    config.set_defaults(run=_config)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65_536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)
+
+
+def _config(options: argparse.Namespace) -> int:
+    backends = options.backend or [BACKEND_NAME]
+    try:
+        for path in (options.ca, options.certificate, options.key):
+            path.open("rb").close()
+        files = mosquitto_files(options.folder, options.ca, options.certificate, options.key, options.port, backends)
+        options.folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (options.folder / name).write_text(content, "utf-8")
+    except (OSError, ValueError) as problem:
+        sys.stderr.write(f"wattgate: {problem}\n")
+        return EXIT_BAD_INPUT
+    if options.json:
+        said = json.dumps({"folder": str(options.folder), "files": sorted(files), "backends": backends})
+    else:
+        said = f"written; start it with: mosquitto -c {options.folder / CONFIGURATION_FILE}"
+    sys.stdout.write(said + "\n")
+    return 0
