@@ -3,11 +3,11 @@
 import argparse
 import asyncio
 import signal
-import sqlite3
 import sys
 from pathlib import Path
 
 from cloud_sync.backend.backend import Backend
+from cloud_sync.backend.database import failures
 from cloud_sync.backend.service import BackendService, ServiceSettings, wall_clock
 from cloud_sync.transport import BrokerAddress, gateway_tls_context
 
@@ -17,7 +17,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         asyncio.run(_run(arguments))
-    except (OSError, ValueError, sqlite3.Error) as failure:
+    except failures(OSError, ValueError) as failure:
         sys.stderr.write(f"backend: {failure}\n")
         return 2
     return 0
@@ -25,7 +25,9 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cloud_sync.backend", description=__doc__)
-    parser.add_argument("--db", required=True, type=Path, help="SQLite file, made if absent")
+    parser.add_argument(
+        "--db", required=True, metavar="DB", help="a file, made if absent, sqlite:///FILE or postgresql://..."
+    )
     parser.add_argument(
         "--broker",
         required=True,
