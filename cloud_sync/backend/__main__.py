@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from cloud_sync.backend.backend import Backend
-from cloud_sync.backend.database import failures
+from cloud_sync.backend.database import failures, migrate
 from cloud_sync.backend.service import BackendService, ServiceSettings, wall_clock
 from cloud_sync.transport import BrokerAddress, gateway_tls_context
 
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         help="may be given several times, in order of preference",
     )
     parser.add_argument("--keys", required=True, type=Path, metavar="DIR", help="keyring.json and <kid>.pem files")
+    parser.add_argument("--migrate", action="store_true", help="bring PostgreSQL's tables up to date first")
     tls = parser.add_argument_group("TLS", "all three or none; the certificate's name is what the broker knows us by")
     tls.add_argument("--tls-ca", metavar="FILE", help="certificate of the product's CA (PEM)")
     tls.add_argument("--tls-certificate", metavar="FILE", help="ours (PEM)")
@@ -54,6 +55,9 @@ def _broker(text: str) -> BrokerAddress:
 
 
 async def _run(arguments: argparse.Namespace) -> None:
+    if arguments.migrate:
+        migrate(arguments.db)
+
     def open_backend() -> Backend:
         options = {} if arguments.timer_max is None else {"resend_seconds_max": arguments.timer_max}
         backend = Backend.from_directory(arguments.db, arguments.keys, **options)

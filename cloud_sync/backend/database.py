@@ -88,6 +88,14 @@ def open_existing(place: Path | str) -> Database:
     return open_database(place)
 
 
+def migrate(place: Path | str) -> None:
+    """Brings the tables up to date; those of SQLite are so whenever the file is opened."""
+    if str(place).startswith(POSTGRESQL_SCHEMES):
+        from cloud_sync.backend.migrate import bring_up
+
+        bring_up(str(place))
+
+
 def failures(*others: type[Exception]) -> tuple[type[Exception], ...]:
     """Every error that a database may raise, of the engines that are loaded, and others."""
     psycopg = sys.modules.get("psycopg")

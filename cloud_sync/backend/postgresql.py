@@ -74,7 +74,7 @@ def open_postgresql(url: str) -> PostgresqlDatabase:
         if found is None:
             bring_up(url)
         elif found != newest:
-            raise ValueError(f"the database has revision {found}, not {newest}: `wattgate backend migrate --db URL`")
+            raise ValueError(f"the database has revision {found}, not {newest}: start the backend once with --migrate")
     except BaseException:
         connection.close()
         raise

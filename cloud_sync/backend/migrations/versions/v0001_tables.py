@@ -84,8 +84,3 @@ def upgrade() -> None:
         place = f"FOR VALUES WITH (MODULUS {SHARDS}, REMAINDER {shard})"
         op.execute(f"CREATE TABLE {name} PARTITION OF record_money {place}")
         op.execute(f"ALTER TABLE {name} ADD PRIMARY KEY (gateway, stream, epoch, seq)")
-
-
-def downgrade() -> None:
-    """Records are never thrown away by a program."""
-    raise NotImplementedError("restore a backup to go back")
