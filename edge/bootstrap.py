@@ -905,11 +905,17 @@ async def _serve_console(
     )
     app = create_app(snapshots, reader, door, settings)
 
-    def ready(port: int) -> None:
+    listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def announce() -> None:
+        port = await listening
+        await snapshots.wait_newer(-1)  # before there is one, every page says that the gateway starts
         if on_ready is not None:
             on_ready(f"http://{host}:{port}/")
 
-    await serve(app, host, config.console.port, ready)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(announce())
+        group.create_task(serve(app, host, config.console.port, listening.set_result))
 
 
 # --- facts and checks ------------------------------------------------------------------------
