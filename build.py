@@ -400,7 +400,7 @@ def run_test(options: argparse.Namespace) -> int:
     began = time.monotonic()
     environment = Environment(ROOT / ".venv", base_python())
     # The oracle is 220 MB: only where nothing may be skipped.
-    extras = (*EXTRAS, "gpio", "dev", *(("oracle",) if os.environ.get("WATTGATE_NO_SKIP") == "1" else ()))
+    extras = (*EXTRAS, "backend", "gpio", "dev", *(("oracle",) if os.environ.get("WATTGATE_NO_SKIP") == "1" else ()))
     environment.prepare(extras)
     results = {
         "ruff check": run_check(environment, "ruff", "check"),

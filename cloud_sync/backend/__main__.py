@@ -3,11 +3,11 @@
 import argparse
 import asyncio
 import signal
-import sqlite3
 import sys
 from pathlib import Path
 
 from cloud_sync.backend.backend import Backend
+from cloud_sync.backend.database import failures, migrate
 from cloud_sync.backend.service import BackendService, ServiceSettings, wall_clock
 from cloud_sync.transport import BrokerAddress, gateway_tls_context
 
@@ -17,7 +17,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         asyncio.run(_run(arguments))
-    except (OSError, ValueError, sqlite3.Error) as failure:
+    except failures(OSError, ValueError) as failure:
         sys.stderr.write(f"backend: {failure}\n")
         return 2
     return 0
@@ -25,7 +25,9 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cloud_sync.backend", description=__doc__)
-    parser.add_argument("--db", required=True, type=Path, help="SQLite file, made if absent")
+    parser.add_argument(
+        "--db", required=True, metavar="DB", help="a file, made if absent, sqlite:///FILE or postgresql://..."
+    )
     parser.add_argument(
         "--broker",
         required=True,
@@ -35,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         help="may be given several times, in order of preference",
     )
     parser.add_argument("--keys", required=True, type=Path, metavar="DIR", help="keyring.json and <kid>.pem files")
+    parser.add_argument("--migrate", action="store_true", help="bring PostgreSQL's tables up to date first")
     tls = parser.add_argument_group("TLS", "all three or none; the certificate's name is what the broker knows us by")
     tls.add_argument("--tls-ca", metavar="FILE", help="certificate of the product's CA (PEM)")
     tls.add_argument("--tls-certificate", metavar="FILE", help="ours (PEM)")
@@ -52,6 +55,9 @@ def _broker(text: str) -> BrokerAddress:
 
 
 async def _run(arguments: argparse.Namespace) -> None:
+    if arguments.migrate:
+        migrate(arguments.db)
+
     def open_backend() -> Backend:
         options = {} if arguments.timer_max is None else {"resend_seconds_max": arguments.timer_max}
         backend = Backend.from_directory(arguments.db, arguments.keys, **options)

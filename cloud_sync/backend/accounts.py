@@ -5,13 +5,13 @@ states; the estimate is the last one recorded. Bodies are open: unknown types an
 in the record and ignored here. Money nano-currency, energy Wh.
 """
 
-import sqlite3
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from cloud_sync.backend.alarms import raise_alarm
+from cloud_sync.backend.database import Database
 
 _INT64_MAX: Final = 2**63 - 1
 
@@ -33,7 +33,7 @@ class Balance:
         return self.money_nano - (self.estimate_nano or 0)
 
 
-def post_record(database: sqlite3.Connection, gateway_id: str, epoch: int, seq: int, body: bytes, at: int) -> None:
+def post_record(database: Database, gateway_id: str, epoch: int, seq: int, body: bytes, at: int) -> None:
     """Applies one ledger record. Its record is kept whatever it says; what cannot be is an alarm."""
     fields = read_body(body)
     where = {"epoch": epoch, "seq": seq}
@@ -48,8 +48,10 @@ def post_record(database: sqlite3.Connection, gateway_id: str, epoch: int, seq: 
     if fault is not None:
         raise_alarm(database, gateway_id, fault, {**where, "account": account_id}, at)
     database.execute(
-        "INSERT OR REPLACE INTO account (gateway, account, money_nano, estimate_nano, register_wh, at, seq)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO account (gateway, account, money_nano, estimate_nano, register_wh, at, seq)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gateway, account) DO UPDATE SET money_nano = excluded.money_nano,"
+        " estimate_nano = excluded.estimate_nano, register_wh = excluded.register_wh, at = excluded.at,"
+        " seq = excluded.seq",
         (gateway_id, account_id, after.money_nano, after.estimate_nano, after.register_wh, after.at, seq),
     )
 
@@ -94,14 +96,14 @@ def posting_of(body: bytes) -> int:
 _BALANCE_SQL: Final = "SELECT gateway, account, money_nano, estimate_nano, register_wh, at, seq FROM account"
 
 
-def balance_of(database: sqlite3.Connection, gateway_id: str, account_id: str) -> Balance | None:
+def balance_of(database: Database, gateway_id: str, account_id: str) -> Balance | None:
     """One account; None before its first record."""
     sql = _BALANCE_SQL + " WHERE gateway = ? AND account = ?"
     row = database.execute(sql, (gateway_id, account_id)).fetchone()
     return None if row is None else Balance(*row)
 
 
-def balances(database: sqlite3.Connection) -> list[Balance]:
+def balances(database: Database) -> list[Balance]:
     """Every account of every gateway."""
     return [Balance(*row) for row in database.execute(_BALANCE_SQL + " ORDER BY gateway, account")]
 

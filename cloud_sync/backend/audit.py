@@ -1,17 +1,17 @@
 """Does the database still say what arrived: chains, marks, balances and payments, from the bytes up."""
 
-import sqlite3
 from collections.abc import Iterator
 
 import msgspec
 
 from cloud_sync.backend.accounts import Balance, balances, posted, read_body
 from cloud_sync.backend.checkpoints import checkpoint_problems
+from cloud_sync.backend.database import Database
 from cloud_sync.envelope import split
 from cloud_sync.wire import ZERO_HASH, Order, record_hash
 
 
-def problems(database: sqlite3.Connection) -> list[str]:
+def problems(database: Database) -> list[str]:
     """Every contradiction found, one sentence each; empty when all is well."""
     return [
         *_chain_problems(database),
@@ -21,13 +21,13 @@ def problems(database: sqlite3.Connection) -> list[str]:
     ]
 
 
-def counts(database: sqlite3.Connection, gateway_id: str | None = None) -> dict[str, int]:
+def counts(database: Database, gateway_id: str | None = None) -> dict[str, int]:
     """Records taken, per stream."""
     where, parameters = ("", ()) if gateway_id is None else (" WHERE gateway = ?", (gateway_id,))
     return dict(database.execute(f"SELECT stream, count(*) FROM record{where} GROUP BY stream", parameters))
 
 
-def _chain_problems(database: sqlite3.Connection) -> Iterator[str]:
+def _chain_problems(database: Database) -> Iterator[str]:
     heads = {
         (gateway, stream, epoch): (seq, digest)
         for gateway, stream, epoch, seq, digest in database.execute(
@@ -49,7 +49,7 @@ def _chain_problems(database: sqlite3.Connection) -> Iterator[str]:
             yield f"{' '.join(map(str, key))}: the mark is not the last record"
 
 
-def _balance_problems(database: sqlite3.Connection) -> Iterator[str]:
+def _balance_problems(database: Database) -> Iterator[str]:
     rebuilt: dict[tuple[str, str], Balance] = {}
     sql = "SELECT gateway, seq, body FROM record WHERE stream = 'led' ORDER BY gateway, epoch, seq"
     for gateway, seq, body in database.execute(sql):
@@ -67,7 +67,7 @@ def _balance_problems(database: sqlite3.Connection) -> Iterator[str]:
             yield f"{' '.join(key)}: the account is not what its records say"
 
 
-def _payment_problems(database: sqlite3.Connection) -> Iterator[str]:
+def _payment_problems(database: Database) -> Iterator[str]:
     sql = (
         "SELECT payment_id, payment.gateway, payment.meter, amount_nano, envelope"
         " FROM payment LEFT JOIN command USING (cid)"

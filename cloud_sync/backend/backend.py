@@ -55,7 +55,7 @@ class Backend:
         if not is_gateway_id(gateway_id):
             raise ValueError(f"{gateway_id!r} is not a gateway id")
         with transaction(self.database):
-            sql = "INSERT OR IGNORE INTO gateway (id, epoch, enrolled_at) VALUES (?, 1, ?)"
+            sql = "INSERT INTO gateway (id, epoch, enrolled_at) VALUES (?, 1, ?) ON CONFLICT DO NOTHING"
             self.database.execute(sql, (gateway_id, at))
 
     def permit_epoch(self, gateway_id: str, epoch: int) -> None:
@@ -77,7 +77,7 @@ class Backend:
         return give_proof(self.database, self._ingest_signer, (gateway_id, epoch, seq), at, size_before)
 
     def take(self, messages: Sequence[Received], at: int, now: float) -> list[Publish]:
-        """Commits the messages, then says what to answer. Raises sqlite3.Error: then nothing was taken."""
+        """Commits the messages, then says what to answer. Raises an error of the database: then nothing was taken."""
         taken = self._ingest.take(messages, at)
         commands = self._relay.due(now, taken.hellos) if taken.hellos else []
         return [*taken.acks, *commands]
@@ -130,5 +130,5 @@ class Backend:
 
     def _rows(self, sql: str) -> list[dict[str, Any]]:
         cursor = self.database.execute(sql)
-        names = [column[0] for column in cursor.description]
+        names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor]

@@ -5,7 +5,6 @@ leaf for each (gateway, epoch, seq): the first one stays, another one for the sa
 The day is that of the backend's own clock, so a gateway's clock orders nothing. Money nano-currency.
 """
 
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ import msgspec
 
 from cloud_sync.backend.accounts import posting_of
 from cloud_sync.backend.alarms import raise_alarm
-from cloud_sync.backend.database import transaction
+from cloud_sync.backend.database import Database, transaction
 from cloud_sync.ed25519 import Ed25519PublicKey
 from cloud_sync.envelope import split
 from cloud_sync.keys import Signer
@@ -30,7 +29,7 @@ class NotProvable(Exception):
     """There is no such record, or no checkpoint at or after it yet. The text is a sentence for people."""
 
 
-def take_checkpoint(database: sqlite3.Connection, gateway_id: str, body: bytes, at: int) -> None:
+def take_checkpoint(database: Database, gateway_id: str, body: bytes, at: int) -> None:
     """Keeps the checkpoint an evt record carries, if it carries one. Inside the caller's transaction."""
     envelope = None
     try:
@@ -46,7 +45,7 @@ def take_checkpoint(database: sqlite3.Connection, gateway_id: str, body: bytes, 
     _keep(database, checkpoint, envelope, at)
 
 
-def pin_device_key(database: sqlite3.Connection, gateway_id: str, public_key: bytes, at: int) -> str:
+def pin_device_key(database: Database, gateway_id: str, public_key: bytes, at: int) -> str:
     """From now on this key signs checkpoints of the gateway; those that came before it are taken now. Its key id.
 
     Raises ValueError when there is no such gateway or these are not 32 bytes.
@@ -55,7 +54,7 @@ def pin_device_key(database: sqlite3.Connection, gateway_id: str, public_key: by
     with transaction(database):
         if database.execute("SELECT 1 FROM gateway WHERE id = ?", (gateway_id,)).fetchone() is None:
             raise ValueError(f"gateway {gateway_id!r} is not enrolled")
-        sql = "INSERT OR IGNORE INTO device_key (gateway, kid, public_key, pinned_at) VALUES (?, ?, ?, ?)"
+        sql = "INSERT INTO device_key (gateway, kid, public_key, pinned_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
         database.execute(sql, (gateway_id, kid, public_key, at))
         sql = "SELECT body FROM record WHERE gateway = ? AND stream = 'evt' ORDER BY epoch, seq"
         for (body,) in database.execute(sql, (gateway_id,)).fetchall():
@@ -63,14 +62,14 @@ def pin_device_key(database: sqlite3.Connection, gateway_id: str, public_key: by
     return kid
 
 
-def device_key(database: sqlite3.Connection, gateway_id: str, kid: str) -> Ed25519PublicKey | None:
+def device_key(database: Database, gateway_id: str, kid: str) -> Ed25519PublicKey | None:
     """The pinned key with this id, None when there is none."""
     sql = "SELECT public_key FROM device_key WHERE gateway = ? AND kid = ?"
     row = database.execute(sql, (gateway_id, kid)).fetchone()
     return None if row is None else Ed25519PublicKey.from_public_bytes(row[0])
 
 
-def signed_head(database: sqlite3.Connection, signer: Signer, day: int, at: int) -> bytes:
+def signed_head(database: Database, signer: Signer, day: int, at: int) -> bytes:
     """The head of a day's tree as it is now, signed once per size."""
     with transaction(database):
         return _head_of(database, signer, day, _leaves(database, day), at)
@@ -86,7 +85,7 @@ class Given:
 
 
 def give_proof(
-    database: sqlite3.Connection, signer: Signer, record: tuple[str, int, int], at: int, size_before: int = 0
+    database: Database, signer: Signer, record: tuple[str, int, int], at: int, size_before: int = 0
 ) -> Given:
     """Receipt, proof and head for a ledger record (gateway, epoch, seq). Raises NotProvable.
 
@@ -117,7 +116,7 @@ def give_proof(
         return Given(receipt, proof, _head_of(database, signer, day, leaves, at))
 
 
-def checkpoint_problems(database: sqlite3.Connection) -> Iterator[str]:
+def checkpoint_problems(database: Database) -> Iterator[str]:
     """Checkpoints that say something else than the records, and heads that say something else than the trees."""
     sums: dict[tuple[str, int], tuple[int, int]] = {}
     sql = "SELECT gateway, epoch, seq, envelope FROM checkpoint ORDER BY gateway, epoch, seq"
@@ -137,9 +136,7 @@ def checkpoint_problems(database: sqlite3.Connection) -> Iterator[str]:
     yield from _tree_problems(database)
 
 
-def _record_faults(
-    database: sqlite3.Connection, checkpoint: Checkpoint, before: tuple[int, int] | None
-) -> Iterator[str]:
+def _record_faults(database: Database, checkpoint: Checkpoint, before: tuple[int, int] | None) -> Iterator[str]:
     """`before`: the sums at the checkpoint before this one; None where an epoch begins with sums nobody here knows."""
     place = checkpoint.gw, checkpoint.epoch, checkpoint.seq
     digest = _hash_at(database, *place)
@@ -153,7 +150,7 @@ def _record_faults(
             yield "states other sums than the records give"
 
 
-def _tree_problems(database: sqlite3.Connection) -> Iterator[str]:
+def _tree_problems(database: Database) -> Iterator[str]:
     sql = "SELECT day FROM checkpoint GROUP BY day HAVING max(leaf) != count(*) - 1 OR min(leaf) != 0"
     for (day,) in database.execute(sql).fetchall():
         yield f"day {day}: a leaf is missing"
@@ -165,7 +162,7 @@ def _tree_problems(database: sqlite3.Connection) -> Iterator[str]:
             yield f"day {day}: the head of size {size} names another day before it than there is"
 
 
-def _head_of(database: sqlite3.Connection, signer: Signer, day: int, leaves: list[bytes], at: int) -> bytes:
+def _head_of(database: Database, signer: Signer, day: int, leaves: list[bytes], at: int) -> bytes:
     sql = "SELECT envelope FROM tree_head WHERE day = ? AND size = ?"
     given = database.execute(sql, (day, len(leaves))).fetchone()
     if given is not None:
@@ -186,7 +183,7 @@ def _head_of(database: sqlite3.Connection, signer: Signer, day: int, leaves: lis
     return envelope
 
 
-def _covering(database: sqlite3.Connection, gateway_id: str, epoch: int, seq: int) -> tuple[int, int, bytes]:
+def _covering(database: Database, gateway_id: str, epoch: int, seq: int) -> tuple[int, int, bytes]:
     """Day, leaf and envelope of the first checkpoint at or after a record that says what the records say."""
     sql = "SELECT day, leaf, seq, envelope FROM checkpoint WHERE gateway = ? AND epoch = ? AND seq >= ? ORDER BY seq"
     for day, leaf, checkpoint_seq, envelope in database.execute(sql, (gateway_id, epoch, seq)):
@@ -196,7 +193,7 @@ def _covering(database: sqlite3.Connection, gateway_id: str, epoch: int, seq: in
     raise NotProvable(f"{gateway_id}, epoch {epoch}: no checkpoint at record {seq} or after it yet")
 
 
-def _bodies(database: sqlite3.Connection, gateway_id: str, epoch: int, after_seq: int, seq: int) -> list[bytes]:
+def _bodies(database: Database, gateway_id: str, epoch: int, after_seq: int, seq: int) -> list[bytes]:
     sql = (
         "SELECT body FROM record WHERE gateway = ? AND stream = 'led' AND epoch = ? AND seq > ? AND seq <= ?"
         " ORDER BY seq"
@@ -204,9 +201,10 @@ def _bodies(database: sqlite3.Connection, gateway_id: str, epoch: int, after_seq
     return [bytes(body) for (body,) in database.execute(sql, (gateway_id, epoch, after_seq, seq))]
 
 
-def _keep(database: sqlite3.Connection, checkpoint: Checkpoint, envelope: bytes, at: int) -> None:
+def _keep(database: Database, checkpoint: Checkpoint, envelope: bytes, at: int) -> None:
     place = checkpoint.gw, checkpoint.epoch, checkpoint.seq
     detail = {"epoch": checkpoint.epoch, "seq": checkpoint.seq}
+    database.queue()  # leaves are numbered without a hole
     sql = "SELECT envelope FROM checkpoint WHERE gateway = ? AND epoch = ? AND seq = ?"
     known = database.execute(sql, place).fetchone()
     if known is not None:
@@ -225,12 +223,12 @@ def _keep(database: sqlite3.Connection, checkpoint: Checkpoint, envelope: bytes,
     )
 
 
-def _leaves(database: sqlite3.Connection, day: int) -> list[bytes]:
+def _leaves(database: Database, day: int) -> list[bytes]:
     rows = database.execute("SELECT envelope FROM checkpoint WHERE day = ? ORDER BY leaf", (day,))
     return [bytes(envelope) for (envelope,) in rows]
 
 
-def _previous_root(database: sqlite3.Connection, day: int) -> bytes:
+def _previous_root(database: Database, day: int) -> bytes:
     before = database.execute("SELECT max(day) FROM checkpoint WHERE day < ?", (day,)).fetchone()[0]
     return ZERO_HASH if before is None else root_of(_leaves(database, before))
 
@@ -242,13 +240,13 @@ def _consistency(leaves: list[bytes], size_before: int) -> tuple[str, ...]:
     return tuple(digest.hex() for digest in path)
 
 
-def _hash_at(database: sqlite3.Connection, gateway_id: str, epoch: int, seq: int) -> bytes | None:
+def _hash_at(database: Database, gateway_id: str, epoch: int, seq: int) -> bytes | None:
     sql = "SELECT hash FROM record WHERE gateway = ? AND stream = 'led' AND epoch = ? AND seq = ?"
     row = database.execute(sql, (gateway_id, epoch, seq)).fetchone()
     return None if row is None else bytes(row[0])
 
 
-def _postings(database: sqlite3.Connection, gateway_id: str, epoch: int, seq: int) -> tuple[int, int]:
+def _postings(database: Database, gateway_id: str, epoch: int, seq: int) -> tuple[int, int]:
     """What was posted in favour of customers and against them since the checkpoint before this one."""
     sql = "SELECT coalesce(max(seq), 0) FROM checkpoint WHERE gateway = ? AND epoch = ? AND seq < ?"
     (after_seq,) = database.execute(sql, (gateway_id, epoch, seq)).fetchone()

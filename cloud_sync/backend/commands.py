@@ -7,12 +7,11 @@ nano-currency, times Unix seconds.
 import hashlib
 import json
 import secrets
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cloud_sync.backend.database import transaction
+from cloud_sync.backend.database import Database, transaction
 from cloud_sync.envelope import OVERHEAD_BYTES
 from cloud_sync.keys import KeyRing, Role, Signer
 from cloud_sync.order_types import ORDER_TYPES
@@ -72,7 +71,7 @@ class PendingCommand:
 class CommandDesk:
     """Places orders in the command table. It holds command keys; ingest does not."""
 
-    def __init__(self, database: sqlite3.Connection, ring: KeyRing, signers: Mapping[Role, Signer]) -> None:
+    def __init__(self, database: Database, ring: KeyRing, signers: Mapping[Role, Signer]) -> None:
         self._database = database
         self._ring = ring
         self._signers = signers
@@ -385,13 +384,16 @@ def _policy_name(body: str) -> str:
     return f"policy {name}"
 
 
-def pending_commands(database: sqlite3.Connection, gateway_id: str | None = None) -> list[PendingCommand]:
+def pending_commands(database: Database, gateway_id: str | None = None) -> list[PendingCommand]:
     """Commands without a result, oldest first. One that is being revoked waits for what the revocation leads to."""
     sql = "SELECT cid, gateway, envelope, document FROM command WHERE result IS NULL"
+    order = f" ORDER BY created_at, {database.insertion_order}"
     if gateway_id is None:
-        rows = database.execute(sql + " ORDER BY created_at, rowid")
+        rows = database.execute(sql + order)
     else:
-        rows = database.execute(sql + " AND gateway = ? ORDER BY created_at, rowid", (gateway_id,))
+        rows = database.execute(
+            sql + " AND gateway = ? ORDER BY created_at, " + database.insertion_order, (gateway_id,)
+        )
     pending = [PendingCommand(*row) for row in rows]
     revoking = {command.cid for command in pending}
     return [command for command in pending if _revocation_of(command.gateway_id, command.cid) not in revoking]

@@ -1,70 +1,128 @@
-"""The backend's SQLite file: one writer at a time, durable commits, readers beside it.
+"""The backend's database as a port: one engine behind a URL, and what of SQL may be relied on.
 
-WAL with synchronous=FULL syncs at every commit, which is what an acknowledgement promises.
+`sqlite:///FILE` or a path is the embedded default; `postgresql://...` needs the extra `[backend]`. Statements are
+written in the subset that both speak: `?` for a value, ON CONFLICT, RETURNING, no row ids. A transaction is all or
+nothing and durable when it has ended.
 """
 
 import sqlite3
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Any, Protocol
 
-APPLICATION_ID: Final = 0x57474244  # "WGBD"
-SCHEMA_VERSION: Final = 3  # 1 had no checkpoints, 2 no boots; what is missing is made at the next opening
-BUSY_SECONDS_MAX: Final = 10.0
+POSTGRESQL_SCHEMES = ("postgresql://", "postgres://")
+_SQLITE_SCHEME = "sqlite:///"
 
 
-def open_database(path: Path | str) -> sqlite3.Connection:
-    """The database, made if absent. Raises ValueError for a file of something else."""
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS_MAX)
-    try:
-        found = database.execute("PRAGMA application_id").fetchone()[0]
-        has_tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] > 0
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if has_tables and (found != APPLICATION_ID or not 1 <= version <= SCHEMA_VERSION):
-            raise ValueError(f"{path}: not a backend database of schema 1 to {SCHEMA_VERSION}")
-        for setting in ("synchronous=FULL", "journal_mode=WAL", "foreign_keys=ON", "recursive_triggers=ON"):
-            database.execute("PRAGMA " + setting)
-        if version < SCHEMA_VERSION:
-            _create(database)
-    except BaseException:
-        database.close()
-        raise
-    return database
+class Rows(Protocol):
+    """What a statement gives back."""
+
+    @property
+    def rowcount(self) -> int: ...
+    @property
+    def description(self) -> Sequence[Sequence[Any]] | None: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Database(Protocol):
+    """One connection, for one thread at a time."""
+
+    insertion_order: str  # to sort the rows of a table by, where one of them came after another in the same second
+
+    # Names of Python's database API, PEP 249.
+    @property
+    def Error(self) -> type[Exception]:
+        """The database failed: nothing of the transaction stands."""
+
+    @property
+    def IntegrityError(self) -> type[Exception]:
+        """One of them: the rows contradict the statement."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows: ...
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Any: ...
+    def close(self) -> None: ...
+
+    def begin(self, *, shared: bool) -> None:
+        """Begins a transaction; alone at the database, or beside others that are shared too."""
+
+    def end(self) -> None:
+        """Commits; returns after the sync."""
+
+    def give_up(self) -> None:
+        """Rolls back, if there is still something to roll back."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the transaction under way may go on; a full disk may have ended it."""
+
+    def open_epochs(self, gateway_ids: Sequence[str]) -> dict[str, int]:
+        """The open epoch of each of these that is enrolled. Until the transaction ends nobody else changes them."""
+
+    def queue(self) -> None:
+        """Waits for other transactions that did the same to end: for rows that belong to no gateway alone."""
+
+
+def open_database(place: Path | str) -> Database:
+    """The database, made if absent. Raises ValueError for what is none of ours, and an engine's errors."""
+    url = str(place)
+    if url.startswith(POSTGRESQL_SCHEMES):
+        from cloud_sync.backend.postgresql import open_postgresql
+
+        return open_postgresql(url)
+    from cloud_sync.backend.sqlite import open_sqlite
+
+    if "://" in url and not url.startswith(_SQLITE_SCHEME):
+        raise ValueError(f"{url}: no such database; allowed are a file, sqlite:///FILE and postgresql://...")
+    return open_sqlite(url.removeprefix(_SQLITE_SCHEME))
+
+
+def open_existing(place: Path | str) -> Database:
+    """The same, but a file that is not there is refused: whoever asks a backend did not mean to make one."""
+    path = Path(str(place).removeprefix(_SQLITE_SCHEME))
+    if not str(place).startswith(POSTGRESQL_SCHEMES) and not path.exists():
+        raise ValueError(f"{path}: there is no such database; a backend makes it")
+    return open_database(place)
+
+
+def migrate(place: Path | str) -> None:
+    """Brings the tables up to date; those of SQLite are so whenever the file is opened."""
+    if str(place).startswith(POSTGRESQL_SCHEMES):
+        from cloud_sync.backend.migrate import bring_up
+
+        bring_up(str(place))
+
+
+def failures(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """Every error that a database may raise, of the engines that are loaded, and others."""
+    psycopg = sys.modules.get("psycopg")
+    return (*others, sqlite3.Error) if psycopg is None else (*others, sqlite3.Error, psycopg.Error)
 
 
 @contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing; returns after the sync."""
-    database.execute("BEGIN IMMEDIATE")
+def transaction(database: Database, *, shared: bool = False) -> Iterator[None]:
+    """All or nothing; returns after the sync. `shared`: beside others that are, with gateways of their own."""
+    database.begin(shared=shared)
     try:
         yield
-        database.execute("COMMIT")
+        database.end()
     except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
+        database.give_up()
         raise
 
 
 @contextmanager
-def savepoint(database: sqlite3.Connection) -> Iterator[None]:
+def savepoint(database: Database) -> Iterator[None]:
     """One message inside a transaction: what it did is undone when it fails, the rest stands."""
     database.execute("SAVEPOINT message")
     try:
         yield
     except BaseException:
-        if database.in_transaction:  # a full disk may have rolled back everything
-            database.execute("ROLLBACK TO message")
-            database.execute("RELEASE message")
+        if database.is_usable:
+            database.execute("ROLLBACK TO SAVEPOINT message")
+            database.execute("RELEASE SAVEPOINT message")
         raise
-    database.execute("RELEASE message")
-
-
-def _create(database: sqlite3.Connection) -> None:
-    """Makes the tables that are not there yet."""
-    script = resources.files("cloud_sync.backend").joinpath("schema.sql").read_text(encoding="utf-8")
-    database.executescript(
-        f"BEGIN IMMEDIATE; {script}; PRAGMA application_id={APPLICATION_ID};"
-        f" PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
-    )
+    database.execute("RELEASE SAVEPOINT message")

@@ -4,9 +4,8 @@ A message that does not follow the contract, or comes from a gateway nobody enro
 quarantine and changes nothing else. Ingest holds the ingest key and no command key.
 """
 
-import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +13,7 @@ import msgspec
 
 from cloud_sync.acks import sign_ack
 from cloud_sync.backend.alarms import quarantine, raise_alarm
-from cloud_sync.backend.database import savepoint, transaction
+from cloud_sync.backend.database import Database, savepoint, transaction
 from cloud_sync.backend.streams import QUARANTINED, StreamKey, Verdict, mark_of, take_batch
 from cloud_sync.keys import Signer
 from cloud_sync.session import Publish
@@ -64,46 +63,55 @@ class _Touched:
 class Ingest:
     """Takes messages for one database. Not for two threads at once."""
 
-    def __init__(self, database: sqlite3.Connection, signer: Signer) -> None:
+    def __init__(self, database: Database, signer: Signer) -> None:
         self.counters: Counter[str] = Counter()
         self._database = database
         self._signer = signer
 
     def take(self, messages: Sequence[Received], at: int) -> Taken:
-        """Commits what the messages say and returns what to answer. Raises sqlite3.Error: then nothing was taken."""
+        """Commits what the messages say; what to answer. Raises an error of the database: then nothing was taken."""
         taken, touched = Taken(), dict[str, _Touched]()
-        with transaction(self._database):
-            for message in messages:
-                self._take_one(message, at, touched, taken)
+        topics = [parse_topic(message.topic) for message in messages]
+        with transaction(self._database, shared=True):
+            epochs = self._database.open_epochs(sorted({topic.gateway_id for topic in topics if topic is not None}))
+            for topic, message in zip(topics, messages, strict=True):
+                self._take_one(topic, message, epochs, at, touched, taken)
             for gateway_id, gateway_touched in touched.items():
-                self._read_marks(gateway_id, gateway_touched)
+                self._read_marks(gateway_id, epochs[gateway_id], gateway_touched)
         self.counters["messages"] += len(messages)
         taken.acks += [self._ack(gateway_id, marks.marks, at) for gateway_id, marks in touched.items() if marks.marks]
         return taken
 
-    def _take_one(self, message: Received, at: int, touched: dict[str, _Touched], taken: Taken) -> None:
-        topic = parse_topic(message.topic)
+    def _take_one(
+        self,
+        topic: Topic | None,
+        message: Received,
+        epochs: Mapping[str, int],
+        at: int,
+        touched: dict[str, _Touched],
+        taken: Taken,
+    ) -> None:
         gateway_id = topic.gateway_id if topic else ""
         try:
             with savepoint(self._database):
                 if topic is None:
                     raise WireError("topic")
-                self._dispatch(topic, message, at, touched, taken)
+                if gateway_id not in epochs:
+                    raise WireError("not_enrolled")
+                self._dispatch(topic, epochs[gateway_id], message, at, touched, taken)
         except WireError as error:
             self._set_aside(gateway_id, message, error.reason, at)
         except Exception as error:
-            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+            if isinstance(error, self._database.Error) and not isinstance(error, self._database.IntegrityError):
                 raise  # the database failed: nothing of this transaction may stand
             # A bug met by one message, or rows that contradict it, must not stop the others.
             self._set_aside(gateway_id, message, "internal", at)
             raise_alarm(self._database, gateway_id, "ingest_bug", {"error": repr(error)[:200]}, at)
 
-    def _dispatch(self, topic: Topic, message: Received, at: int, touched: dict[str, _Touched], taken: Taken) -> None:
+    def _dispatch(
+        self, topic: Topic, epoch_open: int, message: Received, at: int, touched: dict[str, _Touched], taken: Taken
+    ) -> None:
         gateway_id = topic.gateway_id
-        sql = "SELECT epoch FROM gateway WHERE id = ?"
-        row = self._database.execute(sql, (gateway_id,)).fetchone()
-        if row is None:
-            raise WireError("not_enrolled")
         if topic.channel == "st":
             status = decode_status(message.payload, gateway_id)
             sql = "UPDATE gateway SET online = ? WHERE id = ?"
@@ -111,12 +119,12 @@ class Ingest:
         elif topic.channel == "up/hello":
             hello = decode_hello(message.payload, gateway_id)
             self._take_hello(hello, at)
-            there = {name: head.acked for name, head in hello.heads.items() if head.epoch == row[0]}
+            there = {name: head.acked for name, head in hello.heads.items() if head.epoch == epoch_open}
             touched.setdefault(gateway_id, _Touched()).acked_there |= dict.fromkeys(STREAMS, 0) | there
             if gateway_id not in taken.hellos:
                 taken.hellos.append(gateway_id)
         elif topic.channel.startswith("up/"):
-            self._take_records(topic, message, row[0], at, touched)
+            self._take_records(topic, message, epoch_open, at, touched)
         else:
             raise WireError("topic", topic.channel)
 
@@ -164,11 +172,10 @@ class Ingest:
             f"DELETE FROM boot WHERE gateway = ? AND boot NOT IN ({kept})", (hello.gw, hello.gw, BOOTS_KEPT)
         )
 
-    def _read_marks(self, gateway_id: str, touched: _Touched) -> None:
-        row = self._database.execute("SELECT epoch FROM gateway WHERE id = ?", (gateway_id,)).fetchone()
+    def _read_marks(self, gateway_id: str, epoch_open: int, touched: _Touched) -> None:
         for stream, acked_there in touched.acked_there.items():
             if stream not in touched.marks:
-                key = StreamKey(gateway_id, stream, row[0])
+                key = StreamKey(gateway_id, stream, epoch_open)
                 touched.marks[stream] = mark_of(self._database, key, acked_there)
 
     def _ack(self, gateway_id: str, marks: dict[str, Mark], at: int) -> Publish:

@@ -7,7 +7,6 @@ of the currency, times ISO 8601 with an offset or Unix seconds. Exit status: 0 p
 
 import argparse
 import json
-import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cloud_sync.backend.commands import CommandDesk, OrderNotPossible, Placed, Risk
-from cloud_sync.backend.database import open_database
+from cloud_sync.backend.database import failures, open_existing
 from cloud_sync.backend.order_kinds import add_kinds, add_second, second_of
 from cloud_sync.backend.order_values import amount_nano, instant
 from cloud_sync.keys import KEYRING_FILE, load_key_ring, load_signers
@@ -46,7 +45,9 @@ def add_order_command(
     """Adds `order` and what can be ordered to the commands of `wattgate`."""
     raw: Any = argparse.RawDescriptionHelpFormatter
     order = commands.add_parser("order", help="place a signed order for a gateway", epilog=EXAMPLE, formatter_class=raw)
-    order.add_argument("--db", required=True, type=Path, metavar="FILE", help="the backend's database")
+    order.add_argument(
+        "--db", required=True, metavar="DB", help="the backend's database: a file, sqlite:///FILE or postgresql://..."
+    )
     order.add_argument("--keys", required=True, type=Path, metavar="DIR", help="keyring.json and <kid>.pem files")
     order.add_argument("--json", action="store_true", help="one object for programs")
     order.add_argument("gateway", metavar="GATEWAY")
@@ -112,13 +113,11 @@ def _meter_and_payment(kind: argparse.ArgumentParser) -> None:
 
 def _run(options: _Asked) -> int:
     try:
-        if not options.db.exists():
-            raise ValueError(f"{options.db}: there is no such database; a backend makes it")
         desk_keys = load_key_ring(options.keys / KEYRING_FILE), load_signers(options.keys)
-        with closing(open_database(options.db)) as database:
+        with closing(open_existing(options.db)) as database:
             placed = options.place(CommandDesk(database, *desk_keys), options)
             result = database.execute("SELECT result FROM command WHERE cid = ?", (placed.cid,)).fetchone()
-    except (OrderNotPossible, OSError, ValueError, sqlite3.Error) as error:
+    except failures(OrderNotPossible, OSError, ValueError) as error:
         sys.stderr.write(f"wattgate order: {error}\n")
         return EXIT_BAD_INPUT
     facts = {"cid": placed.cid, "new": placed.new, "result": None if result is None else result[0]}

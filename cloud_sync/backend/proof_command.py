@@ -5,7 +5,6 @@
 
 import argparse
 import json
-import sqlite3
 import sys
 import time
 from contextlib import closing
@@ -15,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from cloud_sync.backend.checkpoints import NotProvable, give_proof, pin_device_key
-from cloud_sync.backend.database import open_database
+from cloud_sync.backend.database import failures, open_existing
 from cloud_sync.ed25519 import Ed25519PrivateKey
 from cloud_sync.keys import KEYRING_FILE, Role, Signer, load_key_ring, load_signers, save_key_ring, save_signer
 from cloud_sync.proof.checkpoint import device_kid
@@ -39,7 +38,9 @@ def add_proof_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     add_verify_command(kinds)
 
     give = kinds.add_parser("give", help="write receipt.json, proof.json, head.json and keyring.json")
-    give.add_argument("--db", required=True, type=Path, metavar="FILE", help="the backend's database")
+    give.add_argument(
+        "--db", required=True, metavar="DB", help="the backend's database: a file, sqlite:///FILE or postgresql://..."
+    )
     give.add_argument("--keys", required=True, type=Path, metavar="DIR", help="keyring.json and the ingest key")
     give.add_argument("gateway", metavar="GATEWAY")
     give.add_argument("seq", type=_count, metavar="SEQ", help="the ledger record, as the console shows it")
@@ -50,7 +51,9 @@ def add_proof_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     give.set_defaults(run=lambda options: _done(_give, options))
 
     pin = kinds.add_parser("pin", help="trust a gateway's device key")
-    pin.add_argument("--db", required=True, type=Path, metavar="FILE", help="the backend's database")
+    pin.add_argument(
+        "--db", required=True, metavar="DB", help="the backend's database: a file, sqlite:///FILE or postgresql://..."
+    )
     pin.add_argument("gateway", metavar="GATEWAY")
     pin.add_argument("public_key", metavar="PUBLIC_KEY", help="64 hexadecimal digits")
     pin.add_argument("--json", action="store_true", help="one object for programs")
@@ -65,7 +68,7 @@ def add_proof_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 def _done(work: Any, options: argparse.Namespace) -> int:
     try:
         facts = work(options)
-    except (NotProvable, OSError, ValueError, sqlite3.Error) as error:
+    except failures(NotProvable, OSError, ValueError) as error:
         sys.stderr.write(f"wattgate proof: {error}\n")
         return EXIT_BAD_INPUT
     lines = json.dumps(facts) if options.json else "\n".join(f"{name}: {value}" for name, value in facts.items())
@@ -81,7 +84,7 @@ def _give(options: argparse.Namespace) -> dict[str, Any]:
     if options.earlier_head is not None:
         file: HeadFile = read_document(options.earlier_head.read_bytes(), HeadFile, str(options.earlier_head))
         size_before = verify_head(bytes.fromhex(file.envelope), ring).size
-    with closing(_opened(options.db)) as database:
+    with closing(open_existing(options.db)) as database:
         record = options.gateway, options.epoch, options.seq
         given = give_proof(database, signer, record, int(time.time()), size_before)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -97,7 +100,7 @@ def _give(options: argparse.Namespace) -> dict[str, Any]:
 
 def _pin(options: argparse.Namespace) -> dict[str, Any]:
     public_key = bytes.fromhex(options.public_key)
-    with closing(_opened(options.db)) as database:
+    with closing(open_existing(options.db)) as database:
         return {
             "gateway": options.gateway,
             "kid": pin_device_key(database, options.gateway, public_key, int(time.time())),
@@ -112,12 +115,6 @@ def _new_key(options: argparse.Namespace) -> dict[str, Any]:
     key = Ed25519PrivateKey.generate()
     save_signer(options.file.parent, Signer(options.file.stem, key))
     return {"kid": device_kid(key.public_key()), "public_key": key.public_key().public_bytes_raw().hex()}
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    if not path.exists():
-        raise ValueError(f"{path}: there is no such database; a backend makes it")
-    return open_database(path)
 
 
 def _count(text: str) -> int:

@@ -4,14 +4,13 @@ The table says what is still without a result; when each goes next is kept in me
 after a restart everything pending is due anyway. `now` is monotonic seconds.
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from cloud_sync.backend.commands import PendingCommand, pending_commands
-from cloud_sync.backend.database import transaction
+from cloud_sync.backend.database import Database, transaction
 from cloud_sync.session import Publish
 from cloud_sync.wire import topic_of
 
@@ -33,7 +32,7 @@ class _Schedule:
 class CommandRelay:
     """Which commands go out now. It has signed nothing and can sign nothing."""
 
-    def __init__(self, database: sqlite3.Connection, resend_seconds_max: float = RESEND_SECONDS_MAX) -> None:
+    def __init__(self, database: Database, resend_seconds_max: float = RESEND_SECONDS_MAX) -> None:
         self._database = database
         self._resend_seconds_max = resend_seconds_max
         self._schedules: dict[str, _Schedule] = {}

@@ -5,7 +5,6 @@ duplicate, with another hash a fork; a higher one is kept aside and its predeces
 (`miss`); an older epoch is fenced, a newer one needs the operator's permit.
 """
 
-import sqlite3
 from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
@@ -14,6 +13,7 @@ from typing import Final
 from cloud_sync.backend.accounts import post_record, read_body
 from cloud_sync.backend.alarms import raise_alarm
 from cloud_sync.backend.checkpoints import take_checkpoint
+from cloud_sync.backend.database import Database
 from cloud_sync.wire import ZERO_HASH, Batch, Mark, batch_bodies, record_hash
 
 ASIDE_RECORDS_MAX: Final = 1000  # per stream; what comes further ahead is dropped and asked for later
@@ -55,7 +55,7 @@ class StreamHead:
     hash: bytes
 
 
-def take_batch(database: sqlite3.Connection, batch: Batch, epoch_open: int, at: int) -> Verdict:
+def take_batch(database: Database, batch: Batch, epoch_open: int, at: int) -> Verdict:
     """Takes what follows without a hole, inside the caller's transaction."""
     if batch.epoch < epoch_open:
         return Verdict.FENCED
@@ -84,14 +84,14 @@ def take_batch(database: sqlite3.Connection, batch: Batch, epoch_open: int, at: 
     return Verdict.TAKEN
 
 
-def stream_head(database: sqlite3.Connection, key: StreamKey) -> StreamHead:
+def stream_head(database: Database, key: StreamKey) -> StreamHead:
     """How far a stream is taken without a hole."""
     sql = "SELECT seq, hash FROM stream WHERE gateway = ? AND stream = ? AND epoch = ?"
     row = database.execute(sql, key.columns).fetchone()
     return StreamHead(0, ZERO_HASH) if row is None else StreamHead(*row)
 
 
-def mark_of(database: sqlite3.Connection, key: StreamKey, gateway_acked: int = 0) -> Mark:
+def mark_of(database: Database, key: StreamKey, gateway_acked: int = 0) -> Mark:
     """What an ack says of a stream. `gateway_acked`: what the gateway believes we have."""
     head = stream_head(database, key)
     sql = "SELECT min(seq) FROM aside WHERE gateway = ? AND stream = ? AND epoch = ? AND seq > ?"
@@ -104,7 +104,7 @@ def mark_of(database: sqlite3.Connection, key: StreamKey, gateway_acked: int = 0
     return Mark(epoch=key.epoch, seq=head.seq, hash=head.hash.hex(), miss=miss)
 
 
-def settle_result(database: sqlite3.Connection, gateway_id: str, body: bytes, at: int) -> None:
+def settle_result(database: Database, gateway_id: str, body: bytes, at: int) -> None:
     """A command's result has arrived: it is sent no more. The first result stands."""
     fields = read_body(body)
     if fields is None:
@@ -132,13 +132,14 @@ def _chain(key: StreamKey, batch: Batch, bodies: tuple[bytes, ...]) -> list[byte
     return list(hashes)[1:]
 
 
-def _append(database: sqlite3.Connection, key: StreamKey, seq: int, digest: bytes, body: bytes, at: int) -> None:
+def _append(database: Database, key: StreamKey, seq: int, digest: bytes, body: bytes, at: int) -> None:
     database.execute(
         "INSERT INTO record (gateway, stream, epoch, seq, hash, body, received_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (*key.columns, seq, digest, body, at),
     )
     database.execute(
-        "INSERT OR REPLACE INTO stream (gateway, stream, epoch, seq, hash) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO stream (gateway, stream, epoch, seq, hash) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (gateway, stream, epoch) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
         (*key.columns, seq, digest),
     )
     if key.stream == "led":
@@ -149,17 +150,20 @@ def _append(database: sqlite3.Connection, key: StreamKey, seq: int, digest: byte
         take_checkpoint(database, key.gateway_id, body, at)
 
 
-def _put_aside(database: sqlite3.Connection, key: StreamKey, batch: Batch, bodies: tuple[bytes, ...]) -> None:
+def _put_aside(database: Database, key: StreamKey, batch: Batch, bodies: tuple[bytes, ...]) -> None:
     sql = "SELECT count(*) FROM aside WHERE gateway = ? AND stream = ? AND epoch = ?"
     room = ASIDE_RECORDS_MAX - int(database.execute(sql, key.columns).fetchone()[0])
     previous_hash = bytes.fromhex(batch.prev)
     for seq, body in enumerate(bodies[: max(room, 0)], start=batch.first):
-        sql = "INSERT OR IGNORE INTO aside (gateway, stream, epoch, seq, previous_hash, body) VALUES (?, ?, ?, ?, ?, ?)"
+        sql = (
+            "INSERT INTO aside (gateway, stream, epoch, seq, previous_hash, body) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO NOTHING"
+        )
         database.execute(sql, (*key.columns, seq, previous_hash, body))
         previous_hash = record_hash(*key.columns, seq, previous_hash, body)
 
 
-def _take_aside(database: sqlite3.Connection, key: StreamKey, at: int) -> None:
+def _take_aside(database: Database, key: StreamKey, at: int) -> None:
     """Takes what was kept aside and now has its predecessor. What does not fit was never believed: it goes."""
     where = " FROM aside WHERE gateway = ? AND stream = ? AND epoch = ? AND seq "
     while True:
@@ -177,13 +181,13 @@ def _take_aside(database: sqlite3.Connection, key: StreamKey, at: int) -> None:
         _append(database, key, head.seq + 1, digest, body, at)
 
 
-def _hash_at(database: sqlite3.Connection, key: StreamKey, seq: int) -> bytes | None:
+def _hash_at(database: Database, key: StreamKey, seq: int) -> bytes | None:
     sql = "SELECT hash FROM record WHERE gateway = ? AND stream = ? AND epoch = ? AND seq = ?"
     row = database.execute(sql, (*key.columns, seq)).fetchone()
     return None if row is None else bytes(row[0])
 
 
-def _alarmed(database: sqlite3.Connection, batch: Batch, verdict: Verdict, at: int) -> Verdict:
+def _alarmed(database: Database, batch: Batch, verdict: Verdict, at: int) -> Verdict:
     detail = {"stream": batch.stream, "epoch": batch.epoch, "first": batch.first}
     raise_alarm(database, batch.gw, verdict.value, detail, at)
     return verdict

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge.bus.answer_times import AnswerTimes
-from edge.bus.classes import FREEZE_INTERVAL_S
+from edge.bus.classes import FREEZE_INTERVAL_S, Scope
 from edge.bus.device import Device, Step, Steps
 from edge.bus.plan import Rounds
 from edge.bus.records import ABSENT, MeterSample, OutputResult, RelayOnLine, RelayState
@@ -99,7 +99,8 @@ class Work:
         if self._switch_ask is not None:
             return self._switch_ask
         while self._visit_ask is None:
-            device = self._next_device(now)
+            asked_for = bool(self._wanted)
+            device = self._wanted.popleft() if asked_for else self._next_device(now)
             if device is None:
                 return None
             self._plain = plain = device.plain_step
@@ -108,7 +109,7 @@ class Work:
                 self._asked_ms = (stamp if stamp and looked_at == now else self._clock.read()).elapsed_ms
                 self._visit_ask = plain.ask
             else:
-                scope = self._rounds.scope(device.device_id)
+                scope = Scope.DUE if asked_for else self._rounds.scope(device.device_id)
                 self._visit = device.visit(self._clock, self._on_sample, self._on_relay, scope=scope)
                 self._visit_ask = next(self._visit, None)
         return self._visit_ask
@@ -172,8 +173,6 @@ class Work:
             device.trouble()
 
     def _next_device(self, now: float) -> Device | None:
-        if self._wanted:
-            return self._wanted.popleft()
         if now >= self._freeze_due_at:
             self._pass_freeze(now)
         device_id = self._rounds.next_device(now)

@@ -13,7 +13,7 @@ from hw.sim.bench_bus.simulated import Site, meters_of, running, simulate
 from hw.sim.bench_bus.wire import Pace, PacedWire
 
 MODEL_ID = "eastron_sdm120"  # all its points take three requests
-METERS, POLL_S = 32, 10
+METERS, POLL_S, STEP_S = 32, 10, 0.01
 PACE = Pace(9600, 0.020)
 FREEZE_AT_S = FREEZE_INTERVAL_S - 1_700_000_000 % FREEZE_INTERVAL_S  # of the loop, by the wire's clock
 
@@ -131,3 +131,21 @@ def test_freeze_leaves_out_the_silent_and_asks_for_money_alone() -> None:
     assert rounds.scope(3) is Scope.MONEY
     assert rounds.next_device(2.5) == 1, "a round of everything follows at once"
     assert rounds.scope(1) is Scope.DUE
+
+
+def test_a_reading_that_is_asked_for_reads_more_than_money_though_rounds_are_short() -> None:
+    async def story() -> tuple[int, int]:
+        site = Site(PacedWire(PACE), meters_of(MODEL_ID, METERS), poll_interval_ms=4_000)
+        async with running(site):
+            await asyncio.sleep(POLL_S)  # a whole round, which was too long, and a part of a short one
+            seen = len(site.samples)
+            while len(site.samples) == seen:
+                await asyncio.sleep(STEP_S)
+            before, number = site.wire.tally.requests, len(site.samples)
+            site.master.request_reading("m5")
+            while site.samples[-1][1].meter_id != "m5":
+                await asyncio.sleep(STEP_S)
+        return site.wire.tally.requests - before, len(site.samples) - number
+
+    requests, samples = simulate(story())
+    assert (requests, samples) == (4, 2), "the one under way, and then all three of it"

@@ -5,13 +5,17 @@ Everything listens on the loopback address and ends with its test.
 
 import asyncio
 import contextlib
+import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from cloud_sync.backend.backend import Backend
+from cloud_sync.backend.database import open_database
 from cloud_sync.keys import KeyRing, Role, Signer, generate_keys
 from cloud_sync.wire import STREAMS, ZERO_HASH, record_hash
 from edge.ports import StoredRecord, StreamHead
@@ -168,6 +173,68 @@ class BrokerProcess:
         return False
 
 
+class PostgresqlServer:
+    """A PostgreSQL of Debian's for this test run, in a folder of its own, reached by a socket in it."""
+
+    def __init__(self, folder: Path) -> None:
+        programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        assert programs, "PostgreSQL's initdb is not in /usr/lib/postgresql: install the package postgresql"
+        self.folder, self._bin = folder, programs[-1].parent
+        self._numbers = count(1)
+        folder.chmod(0o755)
+        data = folder / "data"
+        data.mkdir()
+        if os.geteuid() == 0:  # it refuses to run as root
+            shutil.chown(data, "postgres")
+            shutil.chown(folder, "postgres")
+        self._run("initdb", "-D", str(data), "-A", "trust", "-U", "wattgate", "-E", "UTF8", "--no-sync")
+        options = f"-k {folder} -c listen_addresses= -c fsync=off -c max_connections=50"
+        self._run("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+        self.template = f"postgresql://wattgate@/wattgate_empty?host={folder}"
+        self._make("wattgate_empty", "template1")
+        open_database(self.template).close()
+
+    def new(self) -> str:
+        """The URL of a new database that has our tables."""
+        name = f"wattgate_{next(self._numbers)}"
+        self._make(name, "wattgate_empty")
+        return f"postgresql://wattgate@/{name}?host={self.folder}"
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "stop")
+
+    def _make(self, name: str, template: str) -> None:
+        import psycopg
+
+        with psycopg.connect(f"postgresql://wattgate@/postgres?host={self.folder}", autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+
+    def _run(self, program: str, *arguments: str) -> None:
+        as_whom = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        command = [*as_whom, str(self._bin / program), *arguments]
+        done = subprocess.run(command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    # Not below pytest's folder, which only its owner may enter; and a socket's path is short.
+    with tempfile.TemporaryDirectory(prefix="wattgate-pg-") as folder:
+        server = PostgresqlServer(Path(folder))
+        yield server
+        server.stop()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs_program("psql"))])
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Where a new database may be made, on each engine."""
+    if request.param == "sqlite":
+        numbers = count(1)
+        return lambda: f"sqlite:///{tmp_path}/cloud-{next(numbers)}.db"
+    make: Callable[[], str] = request.getfixturevalue("postgresql").new
+    return make
+
+
 @pytest.fixture(scope="session")
 def keys() -> tuple[KeyRing, Mapping[Role, Signer]]:
     return generate_keys(credit_nano_max=1_000_000_000_000)
@@ -204,10 +271,10 @@ def journal() -> MemoryJournal:
 
 
 @pytest.fixture
-def backend(keys: tuple[KeyRing, Mapping[Role, Signer]]) -> Iterator[Backend]:
-    """A backend in memory with one gateway enrolled."""
+def backend(keys: tuple[KeyRing, Mapping[Role, Signer]], new_place: Callable[[], str]) -> Iterator[Backend]:
+    """A backend with one gateway enrolled, on each engine."""
     ring, signers = keys
-    with contextlib.closing(Backend(":memory:", ring, signers)) as backend:
+    with contextlib.closing(Backend(new_place(), ring, signers)) as backend:
         backend.enroll(GATEWAY, at=1000)
         yield backend
 

@@ -15,6 +15,7 @@ from cloud_sync.acks import verify_ack
 from cloud_sync.backend.alarms import QUARANTINE_ROWS_MAX, quarantine
 from cloud_sync.backend.backend import Backend
 from cloud_sync.backend.ingest import BOOTS_KEPT, Received
+from cloud_sync.backend.sqlite import SqliteDatabase
 from cloud_sync.backend.streams import ASIDE_RECORDS_MAX
 from cloud_sync.keys import KeyRing, Role, Signer
 from cloud_sync.wire import (
@@ -48,6 +49,25 @@ def message(
         bodies=tuple(bodies or [record.body.decode() for record in records[first - 1 : last]]),
     )
     return Received(topic_of(journal.gateway_id, f"up/{stream}"), encode_payload(batch))
+
+
+BREAKING_COMMITS = {
+    True: (
+        "CREATE TABLE witness (gateway TEXT REFERENCES gateway(id) DEFERRABLE INITIALLY DEFERRED)",
+        "CREATE TRIGGER break_commit AFTER INSERT ON record BEGIN INSERT INTO witness VALUES ('nobody'); END",
+    ),
+    False: (
+        "CREATE TABLE witness (gateway TEXT REFERENCES gateway(id) DEFERRABLE INITIALLY DEFERRED)",
+        "CREATE FUNCTION break_commit() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO witness VALUES ('nobody'); RETURN NEW; END $$",
+        "CREATE TRIGGER break_commit AFTER INSERT ON record FOR EACH ROW EXECUTE FUNCTION break_commit()",
+    ),
+}
+
+
+def drop_trigger(backend: Backend, trigger: str, table: str) -> None:
+    place = "" if isinstance(backend.database, SqliteDatabase) else f" ON {table}"
+    backend.database.execute(f"DROP TRIGGER {trigger}{place}")
 
 
 def hello(journal: Any, boot: str = "b") -> Received:
@@ -229,10 +249,10 @@ def test_database_that_fails_in_the_middle_takes_nothing(
     write(journal, "res", 1)
 
     def failing(*_arguments: object) -> None:
-        raise sqlite3.OperationalError("disk I/O error")
+        raise backend.database.Error("disk I/O error")
 
     monkeypatch.setattr("cloud_sync.backend.streams.settle_result", failing)
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(backend.database.Error, match="disk"):
         backend.take([message(journal, "led", 1, 1), message(journal, "res", 1, 1)], 2000, 0.0)
     assert backend.counts() == {}
     assert backend.quarantined() == []
@@ -254,7 +274,11 @@ def test_quarantine_counts_repeats_and_does_not_grow_without_end(backend: Backen
     for _ in range(3):
         quarantine(database, GATEWAY, "t", b"same", "malformed", 1)
     assert [row["count"] for row in backend.quarantined()] == [3]
-    database.execute("UPDATE quarantine SET id = ?", (QUARANTINE_ROWS_MAX,))
+    database.execute("DELETE FROM quarantine")
+    override = "" if isinstance(database, SqliteDatabase) else " OVERRIDING SYSTEM VALUE"
+    columns = f"(id, gateway, topic, reason, payload_hash, payload, first_at, last_at){override}"
+    row = (QUARANTINE_ROWS_MAX, "", "", "", b"", b"", 1, 1)
+    database.execute(f"INSERT INTO quarantine {columns} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     quarantine(database, GATEWAY, "t", b"one more", "malformed", 1)
     assert len(backend.quarantined()) == 1
 
@@ -262,15 +286,14 @@ def test_quarantine_counts_repeats_and_does_not_grow_without_end(backend: Backen
 def test_nothing_is_acknowledged_when_the_commit_fails(backend: Backend, ring: KeyRing, journal: Any) -> None:
     write(journal, "led", 2)
     take(backend, ring, message(journal, "led", 1, 1))
-    # A deferred constraint is what SQLite checks at COMMIT and no sooner.
-    backend.database.executescript(
-        "CREATE TABLE witness (gateway TEXT REFERENCES gateway(id) DEFERRABLE INITIALLY DEFERRED);"
-        "CREATE TRIGGER break_commit AFTER INSERT ON record BEGIN INSERT INTO witness VALUES ('nobody'); END;"
-    )
-    with pytest.raises(sqlite3.IntegrityError):
+    # A deferred constraint is what is checked at COMMIT and no sooner.
+    on_sqlite = isinstance(backend.database, SqliteDatabase)
+    for statement in BREAKING_COMMITS[on_sqlite]:
+        backend.database.execute(statement)
+    with pytest.raises(backend.database.IntegrityError):
         backend.take([message(journal, "led", 2, 2)], 2000, 0.0)
     assert backend.counts() == {"led": 1}
-    backend.database.execute("DROP TRIGGER break_commit")
+    drop_trigger(backend, "break_commit", "record")
     assert take(backend, ring, message(journal, "led", 2, 2))["led"].seq == 2
 
 
@@ -369,27 +392,37 @@ def test_records_cannot_be_changed_or_replaced(backend: Backend, ring: KeyRing, 
     write(journal, "led", 1)
     take(backend, ring, message(journal, "led", 1, 1))
     for sql in (
-        "UPDATE record SET body = x'00'",
-        "INSERT OR REPLACE INTO record SELECT gateway, stream, epoch, seq, hash, x'00', 1 FROM record",
+        "UPDATE record SET body = ?",
+        "INSERT INTO record SELECT gateway, stream, epoch, seq, hash, ?, 1 FROM record",
     ):
-        with pytest.raises(sqlite3.IntegrityError, match="never"):
-            backend.database.execute(sql)
+        with pytest.raises(backend.database.IntegrityError, match=r"never|duplicate key"):
+            backend.database.execute(sql, (b"\0",))
+
+
+def test_records_cannot_be_replaced_on_sqlite(tmp_path: Path, keys: Any, ring: KeyRing, journal: Any) -> None:
+    backend = Backend(tmp_path / "cloud.db", *keys)
+    backend.enroll(GATEWAY, 1)
+    write(journal, "led", 1)
+    take(backend, ring, message(journal, "led", 1, 1))
+    with pytest.raises(sqlite3.IntegrityError, match="never"):
+        backend.database.execute("INSERT OR REPLACE INTO record SELECT * FROM record")
+    backend.close()
 
 
 ALTERATIONS = [
-    "UPDATE record SET body = x'7b7d' WHERE seq = 2",
-    "UPDATE record SET hash = x'00' WHERE seq = 2",
+    "UPDATE record SET body = ? WHERE seq = 2",
+    "UPDATE record SET hash = ? WHERE seq = 2",
     "DELETE FROM record WHERE seq = 2",
     "DELETE FROM record WHERE seq = 3",
     "UPDATE stream SET seq = 2",
-    "UPDATE stream SET hash = zeroblob(32)",
+    "UPDATE stream SET hash = ?",
     "DELETE FROM stream",
     "UPDATE account SET money_nano = money_nano + 1",
     "UPDATE account SET estimate_nano = 1",
     "DELETE FROM account",
     "UPDATE payment SET amount_nano = amount_nano + 1",
     "UPDATE payment SET meter = 'm-2'",
-    "UPDATE command SET envelope = x'01'",
+    "UPDATE command SET envelope = ?",
 ]
 
 
@@ -400,8 +433,8 @@ def test_audit_notices_one_altered_row(backend: Backend, ring: KeyRing, journal:
     take(backend, ring, message(journal, "led", 1, 3))
     backend.credit(GATEWAY, "m-1", "p-1", 5, at=2000)
     assert backend.chain_ok()
-    backend.database.execute("DROP TRIGGER record_is_never_changed")
-    backend.database.execute(alteration)
+    drop_trigger(backend, "record_is_never_changed", "record")
+    backend.database.execute(alteration, (b"{}",) if "?" in alteration else ())
     assert not backend.chain_ok()
 
 

@@ -1,14 +1,12 @@
 """The cloud's accounts follow every line that moves money, of every kind there is, to the nano."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from sqlite3 import Connection
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 import pytest
 
 from cloud_sync.backend.accounts import balance_of, post_record
-from cloud_sync.backend.database import open_database
+from cloud_sync.backend.database import Database, open_database
 from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.account import Register, State
@@ -112,13 +110,13 @@ def story() -> list[ev.Event]:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Connection]:
-    opened = open_database(tmp_path / "cloud.db")
+def database(new_place: Callable[[], str]) -> Iterator[Database]:
+    opened = open_database(new_place())
     yield opened
     opened.close()
 
 
-def test_the_cloud_follows_every_line_that_moves_money(database: Connection) -> None:
+def test_the_cloud_follows_every_line_that_moves_money(database: Database) -> None:
     moved, money, seq = set(), 0, 0
     for event in story():
         stream, body = encode_event(event)

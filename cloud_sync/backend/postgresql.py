@@ -1,0 +1,87 @@
+"""The backend on PostgreSQL: several workers write beside each other, each gateway's rows by one at a time.
+
+Ingest shares an advisory lock and locks the rows of the gateways it writes for, in the order of their ids; the desk and
+whoever else decides by what it reads takes that lock alone. So what one transaction read still holds when it writes,
+as in SQLite, and workers do not wait for each other. `synchronous_commit` stays on: a commit returns after its sync.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final, cast
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from cloud_sync.backend.database import Rows
+
+_EVERYTHING: Final = 0x57474244  # advisory lock; the queue has one beside it
+_USABLE: Final = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+
+class PostgresqlDatabase:
+    """A connection as the port wants it."""
+
+    Error: type[Exception] = psycopg.Error
+    IntegrityError: type[Exception] = psycopg.IntegrityError
+    insertion_order = "number"
+
+    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows:
+        return cast(Rows, self._connection.execute(_translated(sql).encode(), parameters or None))
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> None:
+        with self._connection.cursor() as cursor:
+            cursor.executemany(_translated(sql).encode(), list(parameters))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def begin(self, *, shared: bool) -> None:
+        self.execute("BEGIN")
+        self.execute(f"SELECT pg_advisory_xact_lock{'_shared' if shared else ''}({_EVERYTHING})")
+
+    def end(self) -> None:
+        self.execute("COMMIT")
+
+    def give_up(self) -> None:
+        if not self._connection.closed and self._connection.info.transaction_status in _USABLE:
+            self.execute("ROLLBACK")
+
+    @property
+    def is_usable(self) -> bool:
+        return self._connection.info.transaction_status in _USABLE
+
+    def open_epochs(self, gateway_ids: Sequence[str]) -> dict[str, int]:
+        sql = "SELECT id, epoch FROM gateway WHERE id = ANY(?) ORDER BY id FOR NO KEY UPDATE"
+        return dict(self.execute(sql, (list(gateway_ids),)).fetchall())
+
+    def queue(self) -> None:
+        self.execute(f"SELECT pg_advisory_xact_lock({_EVERYTHING}, 1)")
+
+
+def open_postgresql(url: str) -> PostgresqlDatabase:
+    """A connection to a database that has our tables, which are made in an empty one. Raises psycopg.Error, ValueError.
+
+    A database of an older or unknown revision is refused with what to do.
+    """
+    from cloud_sync.backend.migrate import bring_up, revision_of
+
+    connection = psycopg.connect(url, autocommit=True)
+    try:
+        found, newest = revision_of(url)
+        if found is None:
+            bring_up(url)
+        elif found != newest:
+            raise ValueError(f"the database has revision {found}, not {newest}: start the backend once with --migrate")
+    except BaseException:
+        connection.close()
+        raise
+    return PostgresqlDatabase(connection)
+
+
+@lru_cache(maxsize=512)
+def _translated(sql: str) -> str:
+    assert "%" not in sql
+    return sql.replace("?", "%s")
