@@ -913,9 +913,11 @@ async def _serve_console(
         if on_ready is not None:
             on_ready(f"http://{host}:{port}/")
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(announce())
-        group.create_task(serve(app, host, config.console.port, listening.set_result))
+    announcing = asyncio.create_task(announce())
+    try:
+        await serve(app, host, config.console.port, listening.set_result)
+    finally:
+        announcing.cancel()
 
 
 # --- facts and checks ------------------------------------------------------------------------

@@ -1,7 +1,10 @@
 """The command line: each command explains itself with an example, and its exit status says what became of it."""
 
 import json
+import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -47,6 +50,20 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "gateway.toml"
     path.write_text(CONFIG, "utf-8")
     return path
+
+
+def test_a_console_that_cannot_listen_is_told_in_one_sentence_and_ends_the_agent(config: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        console = f'\n[console]\nhost = "127.0.0.1"\nport = {port}\n'
+        config.write_text(config.read_text("utf-8") + console, "utf-8")
+        command = [sys.executable, "-m", "edge.cli", "run", "--config", str(config)]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 70
+    assert f"the console cannot listen on 127.0.0.1 port {port}: another program already listens there" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.fixture

@@ -173,9 +173,9 @@ class CommandDesk:
         accounts = [entry["account"] for entry in roster if entry["meter"] == meter_id]
         sql = (
             "SELECT body FROM record WHERE gateway = ? AND stream = 'led'"
-            " AND instr(body, CAST('\"NoticeRaised\"' AS BLOB)) ORDER BY epoch DESC, seq DESC"
+            f" AND {self._database.holding('body')} ORDER BY epoch DESC, seq DESC"
         )
-        for (body,) in self._database.execute(sql, (gateway_id,)):
+        for (body,) in self._database.execute(sql, (gateway_id, b'"NoticeRaised"')):
             event: dict[str, Any] = json.loads(body)
             if event.get("type") == "NoticeRaised" and event["account"] in accounts and event["number"] == number:
                 return event

@@ -62,6 +62,9 @@ class Database(Protocol):
     def open_epochs(self, gateway_ids: Sequence[str]) -> dict[str, int]:
         """The open epoch of each of these that is enrolled. Until the transaction ends nobody else changes them."""
 
+    def holding(self, column: str) -> str:
+        """The condition that a column of bytes holds the bytes that `?` stands for."""
+
     def queue(self) -> None:
         """Waits for other transactions that did the same to end: for rows that belong to no gateway alone."""
 

@@ -57,6 +57,9 @@ class PostgresqlDatabase:
         sql = "SELECT id, epoch FROM gateway WHERE id = ANY(?) ORDER BY id FOR NO KEY UPDATE"
         return dict(self.execute(sql, (list(gateway_ids),)).fetchall())
 
+    def holding(self, column: str) -> str:
+        return f"position(? IN {column}) > 0"
+
     def queue(self) -> None:
         self.execute(f"SELECT pg_advisory_xact_lock({_EVERYTHING}, 1)")
 

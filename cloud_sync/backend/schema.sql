@@ -43,6 +43,10 @@ CREATE TABLE IF NOT EXISTS record (
 CREATE TRIGGER IF NOT EXISTS record_is_never_changed BEFORE UPDATE ON record
 BEGIN SELECT RAISE(ABORT, 'a record is never changed'); END;
 
+CREATE TRIGGER IF NOT EXISTS record_is_never_deleted BEFORE DELETE ON record
+WHEN OLD.stream != 'rdg'             -- readings go when they are old
+BEGIN SELECT RAISE(ABORT, 'a record of money, a result or an event is never deleted'); END;
+
 CREATE TRIGGER IF NOT EXISTS record_is_never_replaced BEFORE INSERT ON record
 WHEN EXISTS (SELECT 1 FROM record WHERE gateway = NEW.gateway AND stream = NEW.stream
              AND epoch = NEW.epoch AND seq = NEW.seq)
@@ -163,3 +167,6 @@ CREATE TABLE IF NOT EXISTS tree_head ( -- every head that was given out
 
 CREATE TRIGGER IF NOT EXISTS tree_head_is_never_changed BEFORE UPDATE ON tree_head
 BEGIN SELECT RAISE(ABORT, 'a head that was given out is never changed'); END;
+
+CREATE TRIGGER IF NOT EXISTS tree_head_is_never_deleted BEFORE DELETE ON tree_head
+BEGIN SELECT RAISE(ABORT, 'a head that was given out is never deleted'); END;

@@ -38,6 +38,9 @@ class SqliteDatabase(sqlite3.Connection):
         rows = (self.execute(sql, (gateway_id,)).fetchone() for gateway_id in gateway_ids)
         return {row[0]: row[1] for row in rows if row is not None}
 
+    def holding(self, column: str) -> str:
+        return f"instr({column}, ?) > 0"
+
     def queue(self) -> None:
         """Nobody else is writing."""
 

@@ -40,10 +40,16 @@ class Deadlines:
     other_ms: int = 0
 
     def wants(self, reading_class: ReadingClass, scope: Scope, age_ms: int | None) -> bool:
-        """Whether a visit of this scope asks for a class whose values are of this age (None: there are none)."""
+        """Whether a visit of this scope asks for a class whose values are of this age.
+
+        None: there are none, because nobody asked yet or something went wrong since. They are asked for in any scope:
+        a current that is not known would let a relay open above what it can break.
+        """
+        if age_ms is None:
+            return True
         if reading_class > scope:
             return False
-        if age_ms is None or reading_class <= ReadingClass.RELAY:
+        if reading_class <= ReadingClass.RELAY:
             return True
         return age_ms >= (self.other_ms if reading_class is ReadingClass.OTHER else self.power_quality_ms)
 

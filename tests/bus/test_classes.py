@@ -13,7 +13,7 @@ from hw.sim.bench_bus.simulated import Site, meters_of, running, simulate
 from hw.sim.bench_bus.wire import Pace, PacedWire
 
 MODEL_ID = "eastron_sdm120"  # all its points take three requests
-METERS, POLL_S, STEP_S = 32, 10, 0.01
+METERS, POLL_S, STEP_S, SPOIL_EVERY = 32, 10, 0.01, 53
 PACE = Pace(9600, 0.020)
 FREEZE_AT_S = FREEZE_INTERVAL_S - 1_700_000_000 % FREEZE_INTERVAL_S  # of the loop, by the wire's clock
 
@@ -32,9 +32,11 @@ def test_class_is_told_by_name_and_unit() -> None:
     ("reading_class", "scope", "age_ms", "wanted"),
     [
         (ReadingClass.MONEY, Scope.MONEY, 0, True),
-        (ReadingClass.RELAY, Scope.MONEY, None, False),
+        (ReadingClass.RELAY, Scope.MONEY, 0, False),
+        (ReadingClass.RELAY, Scope.MONEY, None, True),
         (ReadingClass.RELAY, Scope.URGENT, 0, True),
-        (ReadingClass.POWER_QUALITY, Scope.URGENT, None, False),
+        (ReadingClass.POWER_QUALITY, Scope.URGENT, 60_000, False),
+        (ReadingClass.POWER_QUALITY, Scope.URGENT, None, True),
         (ReadingClass.POWER_QUALITY, Scope.DUE, None, True),
         (ReadingClass.POWER_QUALITY, Scope.DUE, 1_999, False),
         (ReadingClass.POWER_QUALITY, Scope.DUE, 2_000, True),
@@ -149,3 +151,21 @@ def test_a_reading_that_is_asked_for_reads_more_than_money_though_rounds_are_sho
 
     requests, samples = simulate(story())
     assert (requests, samples) == (4, 2), "the one under way, and then all three of it"
+
+
+def test_what_a_fault_made_unknown_is_asked_for_at_the_next_visit_though_rounds_are_short() -> None:
+    # The current through a meter says whether its relay may be opened: it may not be unknown for a minute.
+    async def story() -> list[MeterSample]:
+        wire = PacedWire(PACE, spoil_every=SPOIL_EVERY)
+        site = Site(wire, meters_of(MODEL_ID, METERS), poll_interval_ms=4_000)
+        async with running(site):
+            await asyncio.sleep(FREEZE_AT_S - 1)
+        return [sample for _, sample in site.samples]
+
+    samples = simulate(story())
+    lacking = 0
+    for number in range(1, METERS + 1):
+        known = ["current_l1" in sample.values for sample in samples if sample.meter_id == f"m{number}"]
+        lacking += known.count(False)
+        assert (False, False) not in set(pairwise(known))
+    assert lacking > 1, "a fault behind the money register leaves its sample without a current"

@@ -399,6 +399,24 @@ def test_records_cannot_be_changed_or_replaced(backend: Backend, ring: KeyRing, 
             backend.database.execute(sql, (b"\0",))
 
 
+@pytest.mark.parametrize("stream", ["led", "res", "evt"])
+def test_records_of_money_results_and_events_cannot_be_deleted(
+    backend: Backend, ring: KeyRing, journal: Any, stream: str
+) -> None:
+    write(journal, stream, 1)
+    take(backend, ring, message(journal, stream, 1, 1))
+    with pytest.raises(backend.database.IntegrityError, match="never deleted"):
+        backend.database.execute("DELETE FROM record")
+    assert backend.counts() == {stream: 1}
+
+
+def test_records_of_readings_may_go_when_they_are_old(backend: Backend, ring: KeyRing, journal: Any) -> None:
+    write(journal, "rdg", 1)
+    take(backend, ring, message(journal, "rdg", 1, 1))
+    backend.database.execute("DELETE FROM record")
+    assert backend.counts() == {}
+
+
 def test_records_cannot_be_replaced_on_sqlite(tmp_path: Path, keys: Any, ring: KeyRing, journal: Any) -> None:
     backend = Backend(tmp_path / "cloud.db", *keys)
     backend.enroll(GATEWAY, 1)
@@ -433,7 +451,8 @@ def test_audit_notices_one_altered_row(backend: Backend, ring: KeyRing, journal:
     take(backend, ring, message(journal, "led", 1, 3))
     backend.credit(GATEWAY, "m-1", "p-1", 5, at=2000)
     assert backend.chain_ok()
-    drop_trigger(backend, "record_is_never_changed", "record")
+    for guard in ("changed", "deleted"):
+        drop_trigger(backend, f"record_is_never_{guard}", "record")
     backend.database.execute(alteration, (b"{}",) if "?" in alteration else ())
     assert not backend.chain_ok()
 

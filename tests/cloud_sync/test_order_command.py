@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cloud_sync.backend.backend import Backend
+from cloud_sync.backend.database import open_existing
 from cloud_sync.backend.order_kinds import KINDS
 from cloud_sync.keys import KEYRING_FILE, KeyRing, generate_key_directory, load_key_ring
 from cloud_sync.order_types import ORDER_TYPES
@@ -25,9 +25,9 @@ SECOND = ("--second-keys", "{keys}", "--second-kid", "tariff-1")
 class Office:
     """A backend's database, its keys, and whoever types."""
 
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, folder: Path, place: str, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self.capsys = folder, capsys
-        self.keys, self.db = folder / "keys", folder / "cloud.db"
+        self.keys, self.db = folder / "keys", place
         self.ring: KeyRing = generate_key_directory(self.keys)
         backend = Backend.from_directory(self.db, self.keys)
         backend.enroll(GATEWAY, 1)
@@ -38,7 +38,7 @@ class Office:
         self.level = next(iter(document["risk_levels"]))
 
     def types(self, *arguments: object, gateway: str = GATEWAY) -> tuple[int, str, str]:
-        words = ["order", "--db", str(self.db), "--keys", str(self.keys), "--json", gateway, *map(str, arguments)]
+        words = ["order", "--db", self.db, "--keys", str(self.keys), "--json", gateway, *map(str, arguments)]
         try:
             status = main(words)
         except SystemExit as leaving:
@@ -60,24 +60,24 @@ class Office:
         return self.placed(*shlex.split(example.replace("/media/key", str(self.keys))))
 
     def answer(self, cid: str) -> None:
-        with closing(sqlite3.connect(self.db)) as database, database:
+        with closing(open_existing(self.db)) as database:
             database.execute("UPDATE command SET result = 'applied' WHERE cid = ?", (cid,))
 
     def take_notices(self, *notices: tuple[str, int, int, str]) -> None:
         """What the backend has once a gateway said hello and sent these: account, number, when, document."""
         roster = json.dumps([{"meter": "M01", "account": "A01"}, {"meter": "M02", "account": "A02"}])
-        with closing(sqlite3.connect(self.db)) as database, database:
+        with closing(open_existing(self.db)) as database:
             database.execute("UPDATE gateway SET roster = ?", (roster,))
             for seq, (account, number, at, document_hash) in enumerate(notices, 1):
                 event = {"type": "NoticeRaised", "at": at, "account": account, "number": number}
                 event |= {"document_hash": document_hash} if document_hash else {}
                 body = json.dumps(event, separators=(",", ":")).encode()
-                database.execute("INSERT INTO record VALUES (?, 'led', 1, ?, x'00', ?, 1)", (GATEWAY, seq, body))
+                database.execute("INSERT INTO record VALUES (?, 'led', 1, ?, ?, ?, 1)", (GATEWAY, seq, b"\0", body))
 
 
 @pytest.fixture
-def office(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Office:
-    return Office(tmp_path, capsys)
+def office(tmp_path: Path, new_place: Callable[[], str], capsys: pytest.CaptureFixture[str]) -> Office:
+    return Office(tmp_path, new_place(), capsys)
 
 
 def test_each_kind_of_order_is_placed_as_it_was_typed(office: Office) -> None:
@@ -199,9 +199,9 @@ def test_what_cannot_be_ordered_is_said_and_nothing_is_placed(
 
 def test_a_database_that_is_none_and_a_gateway_nobody_enrolled_are_refused(office: Office, tmp_path: Path) -> None:
     assert "unknown_gateway" in office.types("cut", "M01", gateway="gw-9")[2]
-    office.db = tmp_path / "other.db"
+    office.db = str(tmp_path / "other.db")
     assert "there is no such database" in office.types("cut", "M01")[2]
-    assert not office.db.exists()
+    assert not Path(office.db).exists()
 
 
 def test_help_names_every_order_with_an_example(office: Office) -> None:

@@ -89,11 +89,24 @@ def new_backend(path: Path | str = ":memory:") -> Backend:
     return backend
 
 
-@pytest.fixture
-def device() -> Iterator[Device]:
-    with contextlib.closing(new_backend()) as backend:
+@contextlib.contextmanager
+def device_at(place: str) -> Iterator[Device]:
+    with contextlib.closing(new_backend(place)) as backend:
         made = Device(backend)
         backend.pin_device_key(GATEWAY, made.public_key, AT)
+        yield made
+
+
+@pytest.fixture
+def device(new_place: Callable[[], str]) -> Iterator[Device]:
+    with device_at(new_place()) as made:
+        yield made
+
+
+@pytest.fixture
+def sqlite_device() -> Iterator[Device]:
+    """For whoever takes the guards away and changes rows, in the words of this engine."""
+    with device_at(":memory:") as made:
         yield made
 
 
@@ -249,7 +262,18 @@ def test_sums_that_the_records_do_not_give_are_found_by_the_audit(device: Device
     ]
 
 
-def test_tree_that_was_rewritten_behind_a_given_head_is_found_by_the_audit(device: Device) -> None:
+@pytest.mark.parametrize("table", ["checkpoint", "tree_head"])
+@pytest.mark.parametrize("change", ["UPDATE {} SET day = day + 1", "DELETE FROM {}"])
+def test_checkpoints_and_heads_given_out_are_never_changed_or_deleted(device: Device, table: str, change: str) -> None:
+    device.post(100)
+    device.sign()
+    device.backend.head(DAY, AT)
+    with pytest.raises(device.backend.database.IntegrityError, match="never"):
+        device.backend.database.execute(change.format(table))
+
+
+def test_tree_that_was_rewritten_behind_a_given_head_is_found_by_the_audit(sqlite_device: Device) -> None:
+    device = sqlite_device
     device.post(100)
     device.sign()
     device.backend.head(DAY, AT)
@@ -275,7 +299,8 @@ def test_tree_that_was_rewritten_behind_a_given_head_is_found_by_the_audit(devic
         "device_key SET gateway = 'gw-2'",
     ],
 )
-def test_row_that_somebody_changed_is_found_by_the_audit(device: Device, change: str) -> None:
+def test_row_that_somebody_changed_is_found_by_the_audit(sqlite_device: Device, change: str) -> None:
+    device = sqlite_device
     device.post(100, -30)
     device.sign()
     device.backend.enroll("gw-2", AT)

@@ -1,8 +1,8 @@
 """The tables of the first PostgreSQL backend. Money nano-currency, energy Wh, times Unix seconds.
 
 Records of money, results and events are kept for ever, in sixteen parts by gateway, and their key is unique in each
-part. Records of readings have parts by month of receipt, so that old ones can go as a whole; that a reading's sequence
-is there once is held by the stream's mark, whose gateway is locked while it moves.
+part. Records of readings are apart from them, to be divided by the time of their receipt; so far they have one part.
+That a reading's sequence is there once is held by the stream's mark, whose gateway is locked while it moves.
 """
 
 from alembic import op
@@ -69,8 +69,11 @@ CREATE TRIGGER record_is_never_changed BEFORE UPDATE ON record
     FOR EACH ROW EXECUTE FUNCTION refuse_change('a record is never changed');
 CREATE TRIGGER checkpoint_is_never_changed BEFORE UPDATE OR DELETE ON checkpoint
     FOR EACH ROW EXECUTE FUNCTION refuse_change('a checkpoint is never changed or deleted');
-CREATE TRIGGER tree_head_is_never_changed BEFORE UPDATE ON tree_head
-    FOR EACH ROW EXECUTE FUNCTION refuse_change('a head that was given out is never changed');
+CREATE TRIGGER record_is_never_deleted BEFORE DELETE ON record
+    FOR EACH ROW WHEN (OLD.stream <> 'rdg')
+    EXECUTE FUNCTION refuse_change('a record of money, a result or an event is never deleted');
+CREATE TRIGGER tree_head_is_never_changed BEFORE UPDATE OR DELETE ON tree_head
+    FOR EACH ROW EXECUTE FUNCTION refuse_change('a head that was given out is never changed or deleted');
 """
 
 
