@@ -20,7 +20,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+import xml.etree.ElementTree
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -417,14 +419,14 @@ def run_test(options: argparse.Namespace) -> int:
             # What is slow says the same on every Python: once is enough.
             quick = [argument for argument in options.pytest_arguments if argument != "--slow"]
             results[f"pytest on {other.python_name}"] = run_pytest(other, quick)
-    for name, passed in results.items():
-        say(f"{'passed' if passed else 'FAILED'}  {name}")
+    for name, failures in results.items():
+        say(f"{'passed' if failures is None else 'FAILED'}  {name}{failures or ''}")
     say(f"{time.monotonic() - began:.0f} s in all")
-    return 0 if all(results.values()) else 1
+    return 0 if all(failures is None for failures in results.values()) else 1
 
 
-def run_check(environment: Environment, program: str, *arguments: str) -> bool:
-    """One checker over the tree; its words are shown only if it found something."""
+def run_check(environment: Environment, program: str, *arguments: str) -> str | None:
+    """One checker over the tree: None, or its words, which are shown at once and again at the end of a run."""
     command = [str(environment.program(program)), *arguments]
     done = subprocess.run(
         command,
@@ -437,22 +439,47 @@ def run_check(environment: Environment, program: str, *arguments: str) -> bool:
         check=False,
     )
     say(f"{' '.join((program, *arguments))}: {'clean' if done.returncode == 0 else 'found something'}")
-    if done.returncode != 0:
-        print(done.stdout, flush=True)
-        if arguments[:1] == ("format",):
-            say("`.venv/bin/ruff format` writes it the agreed way.")
-    return done.returncode == 0
+    if done.returncode == 0:
+        return None
+    print(done.stdout, flush=True)
+    if arguments[:1] == ("format",):
+        say("`.venv/bin/ruff format` writes it the agreed way.")
+    return indented(done.stdout)
 
 
-def run_pytest(environment: Environment, arguments: Sequence[str]) -> bool:
-    """The tests, on what is installed: never `python -m pytest`, which would import this tree."""
+def run_pytest(environment: Environment, arguments: Sequence[str]) -> str | None:
+    """The tests, on what is installed (not `python -m pytest`, which would import this tree): None, or what failed."""
     say(f"pytest on Python {environment.python_name}")
     pytest, spread = str(environment.program("pytest")), parallel(arguments)
     # Tests are compiled with their assertions spelt out, which takes longer than to run most of them: it is kept.
     kept = {key: value for key, value in clean_environment(os.environ).items() if key != "PYTHONDONTWRITEBYTECODE"}
     if spread and not tests_are_compiled(ROOT, environment.python_name):  # once, or each process does it for itself
         subprocess.run([pytest, "--collect-only", "-qq"], cwd=ROOT, env=kept, capture_output=True, check=False)
-    return subprocess.run([pytest, *spread, *arguments], cwd=ROOT, env=kept, check=False).returncode == 0
+    with tempfile.TemporaryDirectory(prefix="wattgate-tests-") as folder:
+        report = Path(folder, "junit.xml")
+        command = [pytest, *spread, f"--junit-xml={report}", *arguments]
+        status = subprocess.run(command, cwd=ROOT, env=kept, check=False).returncode
+        return None if status == 0 else failed_tests(report)
+
+
+def failed_tests(report: Path) -> str:
+    """The tests that failed, each with the end of its trace, out of pytest's `report`.
+
+    Of a long run often only the end is kept: what failed must be in it.
+    """
+    if not report.exists():
+        return indented("pytest ended before it could say which tests failed")
+    told = []
+    for case in xml.etree.ElementTree.parse(report).iter("testcase"):
+        for failure in (*case.iter("failure"), *case.iter("error")):
+            last = (failure.text or failure.get("message") or "").strip().splitlines()[-LOG_TAIL_LINES:]
+            told.append("\n".join((f"{case.get('classname')}::{case.get('name')}", *last)))
+    return indented("\n\n".join(told) or "no test is reported as failed")
+
+
+def indented(text: str) -> str:
+    """Lines under the one that names them."""
+    return "".join(f"\n    {line}" for line in text.strip().splitlines())
 
 
 def tests_are_compiled(root: Path, python_name: str) -> bool:

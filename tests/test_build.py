@@ -104,6 +104,29 @@ def test_tests_are_spread_over_the_cores_unless_told_otherwise(
     assert build.parallel(arguments) == (["-n", "4", "--dist", "worksteal"] if spread else [])
 
 
+def test_what_failed_is_told_at_the_end_by_name_and_with_the_end_of_its_trace(
+    build: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "test_money.py").write_text(
+        "import pytest\n\n\ndef test_good():\n    pass\n\n\n"
+        "def test_bad():\n    assert 1 == 2, 'a cent is missing'\n\n\n"
+        "@pytest.fixture\ndef broker():\n    raise OSError('no broker')\n\n\ndef test_wire(broker):\n    pass\n"
+    )
+    report = tmp_path / "junit.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}", "test_money.py"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 1
+    told = build.failed_tests(report)
+    assert "test_money::test_bad" in told
+    assert "a cent is missing" in told
+    assert "test_money::test_wire" in told
+    assert "no broker" in told
+    assert "test_good" not in told
+
+
+def test_a_run_of_tests_that_broke_off_says_so(build: ModuleType, tmp_path: Path) -> None:
+    assert "ended before" in build.failed_tests(tmp_path / "junit.xml")
+
+
 def test_tests_are_compiled_beforehand_only_where_a_python_has_no_bytecode_of_them(
     build: ModuleType, tmp_path: Path
 ) -> None:
