@@ -224,6 +224,11 @@ def is_gateway_id(text: str) -> bool:
     return re.search(_GATEWAY_ID_PATTERN, text) is not None
 
 
+def is_local_id(value: object) -> bool:
+    """Whether this may be the id of a meter, an account or a command: 1 to 64 of the same, dots and colons."""
+    return isinstance(value, str) and re.search(_LOCAL_ID_PATTERN, value) is not None
+
+
 # --- records ----------------------------------------------------------------------------------
 
 

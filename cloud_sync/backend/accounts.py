@@ -5,14 +5,27 @@ states; the estimate is the last one recorded. Bodies are open: unknown types an
 in the record and ignored here. Money nano-currency, energy Wh.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
-from cloud_sync.backend.alarms import raise_alarm
-from cloud_sync.backend.database import Database
+from cloud_sync.backend.database import Database, Kind, Table
 
+ACCOUNT: Final = Table(
+    "account",
+    {
+        "gateway": Kind.TEXT,
+        "account": Kind.TEXT,
+        "money_nano": Kind.INTEGER,
+        "estimate_nano": Kind.INTEGER,
+        "register_wh": Kind.INTEGER,
+        "at": Kind.INTEGER,
+        "seq": Kind.INTEGER,
+    },
+    key=("gateway", "account"),
+)
 _INT64_MAX: Final = 2**63 - 1
 
 
@@ -29,31 +42,21 @@ class Balance:
     seq: int
 
     @property
+    def columns(self) -> tuple[Any, ...]:
+        """In the order of the table."""
+        return (
+            self.gateway_id,
+            self.account_id,
+            self.money_nano,
+            self.estimate_nano,
+            self.register_wh,
+            self.at,
+            self.seq,
+        )
+
+    @property
     def live_balance_nano(self) -> int:
         return self.money_nano - (self.estimate_nano or 0)
-
-
-def post_record(database: Database, gateway_id: str, epoch: int, seq: int, body: bytes, at: int) -> None:
-    """Applies one ledger record. Its record is kept whatever it says; what cannot be is an alarm."""
-    fields = read_body(body)
-    where = {"epoch": epoch, "seq": seq}
-    if fields is None:
-        raise_alarm(database, gateway_id, "ledger_unreadable", where, at)
-        return
-    account_id = fields.get("account")
-    if not isinstance(account_id, str):
-        return
-    before = balance_of(database, gateway_id, account_id) or Balance(gateway_id, account_id, 0, None, None, None, 0)
-    after, fault = posted(before, fields, seq)
-    if fault is not None:
-        raise_alarm(database, gateway_id, fault, {**where, "account": account_id}, at)
-    database.execute(
-        "INSERT INTO account (gateway, account, money_nano, estimate_nano, register_wh, at, seq)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gateway, account) DO UPDATE SET money_nano = excluded.money_nano,"
-        " estimate_nano = excluded.estimate_nano, register_wh = excluded.register_wh, at = excluded.at,"
-        " seq = excluded.seq",
-        (gateway_id, account_id, after.money_nano, after.estimate_nano, after.register_wh, after.at, seq),
-    )
 
 
 def posted(before: Balance, fields: dict[str, Any], seq: int) -> tuple[Balance, str | None]:
@@ -93,7 +96,7 @@ def posting_of(body: bytes) -> int:
     return _integer(read_body(body) or {}, "posting_nano") or 0
 
 
-_BALANCE_SQL: Final = "SELECT gateway, account, money_nano, estimate_nano, register_wh, at, seq FROM account"
+_BALANCE_SQL: Final = f"SELECT {', '.join(ACCOUNT.columns)} FROM account"
 
 
 def balance_of(database: Database, gateway_id: str, account_id: str) -> Balance | None:
@@ -101,6 +104,13 @@ def balance_of(database: Database, gateway_id: str, account_id: str) -> Balance 
     sql = _BALANCE_SQL + " WHERE gateway = ? AND account = ?"
     row = database.execute(sql, (gateway_id, account_id)).fetchone()
     return None if row is None else Balance(*row)
+
+
+def balances_of(database: Database, gateway_ids: Sequence[str]) -> dict[tuple[str, str], Balance]:
+    """Every account of these gateways, by gateway and account."""
+    condition, among = database.among("gateway", gateway_ids)
+    rows = database.execute(f"{_BALANCE_SQL} WHERE {condition}", (among,))
+    return {(row[0], row[1]): Balance(*row) for row in rows}
 
 
 def balances(database: Database) -> list[Balance]:

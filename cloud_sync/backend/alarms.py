@@ -30,7 +30,7 @@ def raise_alarm(database: Database, gateway_id: str, kind: str, detail: Mapping[
 def quarantine(database: Database, gateway_id: str, topic: str, payload: bytes, reason: str, at: int) -> None:
     """Keeps a message that was not believed (its beginning), or counts it up."""
     database.queue()
-    key = (topic[:256], reason, hashlib.sha256(payload).digest())
+    key = (topic[:256].replace("\0", "\ufffd"), reason, hashlib.sha256(payload).digest())
     sql = "UPDATE quarantine SET count = count + 1, last_at = ? WHERE topic = ? AND reason = ? AND payload_hash = ?"
     if database.execute(sql, (at, *key)).rowcount == 0 and _has_room(database, "quarantine", QUARANTINE_ROWS_MAX):
         sql = (

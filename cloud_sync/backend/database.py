@@ -7,13 +7,41 @@ nothing and durable when it has ended.
 
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
 POSTGRESQL_SCHEMES = ("postgresql://", "postgres://")
 _SQLITE_SCHEME = "sqlite:///"
+
+
+class Kind(Enum):
+    """What a column holds."""
+
+    TEXT = "text"
+    INTEGER = "bigint"
+    BYTES = "bytea"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that are written many at once. A row of a key that is there replaces it; without a key rows are added."""
+
+    name: str
+    columns: Mapping[str, Kind]
+    key: tuple[str, ...] = ()
+
+    @property
+    def replaced(self) -> str:
+        """What becomes of a row that has the key of a new one; nothing to say without a key."""
+        if not self.key:
+            return ""
+        others = (column for column in self.columns if column not in self.key)
+        changes = ", ".join(f"{column} = excluded.{column}" for column in others)
+        return f" ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {changes}"
 
 
 class Rows(Protocol):
@@ -33,14 +61,13 @@ class Database(Protocol):
 
     insertion_order: str  # to sort the rows of a table by, where one of them came after another in the same second
 
-    # Names of Python's database API, PEP 249.
     @property
     def Error(self) -> type[Exception]:
         """The database failed: nothing of the transaction stands."""
 
     @property
-    def IntegrityError(self) -> type[Exception]:
-        """One of them: the rows contradict the statement."""
+    def Contradictions(self) -> tuple[type[Exception], ...]:
+        """Some of them: the rows contradict the statement, or no row can hold its values. It may go on."""
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows: ...
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Any: ...
@@ -61,6 +88,12 @@ class Database(Protocol):
 
     def open_epochs(self, gateway_ids: Sequence[str]) -> dict[str, int]:
         """The open epoch of each of these that is enrolled. Until the transaction ends nobody else changes them."""
+
+    def write(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """Adds rows, or sets them by the table's key; a key is at most once among them."""
+
+    def among(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
+        """The condition that a column is one of these, and the value its `?` stands for."""
 
     def holding(self, column: str) -> str:
         """The condition that a column of bytes holds the bytes that `?` stands for."""

@@ -5,7 +5,8 @@ quarantine and changes nothing else. Ingest holds the ingest key and no command 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +15,8 @@ import msgspec
 from cloud_sync.acks import sign_ack
 from cloud_sync.backend.alarms import quarantine, raise_alarm
 from cloud_sync.backend.database import Database, savepoint, transaction
-from cloud_sync.backend.streams import QUARANTINED, StreamKey, Verdict, mark_of, take_batch
+from cloud_sync.backend.intake import Intake, StreamKey
+from cloud_sync.backend.streams import QUARANTINED, Verdict, mark_of, take_batch, write_taken
 from cloud_sync.keys import Signer
 from cloud_sync.session import Publish
 from cloud_sync.wire import (
@@ -44,12 +46,7 @@ class Received:
     payload: bytes
 
 
-@dataclass(slots=True)
-class Taken:
-    """What is to be said after the commit."""
-
-    acks: list[Publish] = field(default_factory=list)
-    hellos: list[str] = field(default_factory=list)  # gateways that said hello: their commands are due
+_Addressed = tuple[Topic | None, Received]
 
 
 @dataclass(slots=True)
@@ -58,6 +55,16 @@ class _Touched:
 
     marks: dict[str, Mark] = field(default_factory=dict)
     acked_there: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Taken:
+    """What is to be said after the commit."""
+
+    acks: list[Publish] = field(default_factory=list)
+    hellos: list[str] = field(default_factory=list)  # gateways that said hello: their commands are due
+    counters: Counter[str] = field(default_factory=Counter)  # batches by verdict, and messages set aside
+    touched: dict[str, _Touched] = field(default_factory=dict)
 
 
 class Ingest:
@@ -70,47 +77,73 @@ class Ingest:
 
     def take(self, messages: Sequence[Received], at: int) -> Taken:
         """Commits what the messages say; what to answer. Raises an error of the database: then nothing was taken."""
-        taken, touched = Taken(), dict[str, _Touched]()
-        topics = [parse_topic(message.topic) for message in messages]
-        with transaction(self._database, shared=True):
-            epochs = self._database.open_epochs(sorted({topic.gateway_id for topic in topics if topic is not None}))
-            for topic, message in zip(topics, messages, strict=True):
-                self._take_one(topic, message, epochs, at, touched, taken)
-            for gateway_id, gateway_touched in touched.items():
-                self._read_marks(gateway_id, epochs[gateway_id], gateway_touched)
+        parsed = [(parse_topic(message.topic), message) for message in messages]
+        try:
+            taken = self._take(parsed, at, self._take_together)
+        except Exception as error:
+            if self._has_failed(error):
+                raise  # the database: nothing of this transaction stands
+            taken = self._take(parsed, at, self._take_one_by_one)
         self.counters["messages"] += len(messages)
-        taken.acks += [self._ack(gateway_id, marks.marks, at) for gateway_id, marks in touched.items() if marks.marks]
+        self.counters.update(taken.counters)
         return taken
 
-    def _take_one(
-        self,
-        topic: Topic | None,
-        message: Received,
-        epochs: Mapping[str, int],
-        at: int,
-        touched: dict[str, _Touched],
-        taken: Taken,
-    ) -> None:
+    def _take(self, messages: list[_Addressed], at: int, take_all: "_Taking") -> Taken:
+        with transaction(self._database, shared=True):
+            taken, intake = take_all(messages, at)
+            for gateway_id, touched in taken.touched.items():
+                _read_marks(intake, gateway_id, touched)
+        told = ((gateway_id, touched.marks) for gateway_id, touched in taken.touched.items())
+        taken.acks += [self._ack(gateway_id, marks, at) for gateway_id, marks in told if marks]
+        return taken
+
+    def _take_together(self, messages: list[_Addressed], at: int) -> tuple[Taken, Intake]:
+        """The usual way: rows are written once for all messages. One that is refused has written nothing."""
+        taken, intake = Taken(), self._intake(messages, at)
+        intake.read_balances(topic.gateway_id for topic, _ in messages if topic and topic.channel == "up/led")
+        for topic, message in messages:
+            self._take_one(intake, topic, message, taken)
+        write_taken(intake)
+        return taken, intake
+
+    def _take_one_by_one(self, messages: list[_Addressed], at: int) -> tuple[Taken, Intake]:
+        """A bug met by one message, or rows that contradict it, must not stop the others: what it did is undone."""
+        taken, intake = Taken(), self._intake(messages, at)
+        for topic, message in messages:
+            before = deepcopy(taken)
+            try:
+                with savepoint(self._database):
+                    self._take_one(intake, topic, message, taken)
+                    write_taken(intake)
+            except Exception as error:
+                if self._has_failed(error):
+                    raise
+                taken, intake = before, self._intake(messages, at)  # they knew of what was undone
+                gateway_id = topic.gateway_id if topic else ""
+                self._set_aside(gateway_id, message, "internal", at, taken)
+                raise_alarm(self._database, gateway_id, "ingest_bug", {"error": repr(error)[:200]}, at)
+        return taken, intake
+
+    def _intake(self, messages: list[_Addressed], at: int) -> Intake:
+        return Intake(self._database, (topic.gateway_id for topic, _ in messages if topic is not None), at)
+
+    def _has_failed(self, error: Exception) -> bool:
+        """Whether it is the database that fails, and not rows that contradict a message, or a bug."""
+        return isinstance(error, self._database.Error) and not isinstance(error, self._database.Contradictions)
+
+    def _take_one(self, intake: Intake, topic: Topic | None, message: Received, taken: Taken) -> None:
         gateway_id = topic.gateway_id if topic else ""
         try:
-            with savepoint(self._database):
-                if topic is None:
-                    raise WireError("topic")
-                if gateway_id not in epochs:
-                    raise WireError("not_enrolled")
-                self._dispatch(topic, epochs[gateway_id], message, at, touched, taken)
+            if topic is None:
+                raise WireError("topic")
+            if gateway_id not in intake.epochs:
+                raise WireError("not_enrolled")
+            self._dispatch(intake, topic, message, taken)
         except WireError as error:
-            self._set_aside(gateway_id, message, error.reason, at)
-        except Exception as error:
-            if isinstance(error, self._database.Error) and not isinstance(error, self._database.IntegrityError):
-                raise  # the database failed: nothing of this transaction may stand
-            # A bug met by one message, or rows that contradict it, must not stop the others.
-            self._set_aside(gateway_id, message, "internal", at)
-            raise_alarm(self._database, gateway_id, "ingest_bug", {"error": repr(error)[:200]}, at)
+            self._set_aside(gateway_id, message, error.reason, intake.at, taken)
 
-    def _dispatch(
-        self, topic: Topic, epoch_open: int, message: Received, at: int, touched: dict[str, _Touched], taken: Taken
-    ) -> None:
+    def _dispatch(self, intake: Intake, topic: Topic, message: Received, taken: Taken) -> None:
+        """Raises WireError before it changes anything."""
         gateway_id = topic.gateway_id
         if topic.channel == "st":
             status = decode_status(message.payload, gateway_id)
@@ -118,32 +151,17 @@ class Ingest:
             self._database.execute(sql, (int(status.online), gateway_id))
         elif topic.channel == "up/hello":
             hello = decode_hello(message.payload, gateway_id)
-            self._take_hello(hello, at)
+            self._take_hello(hello, intake.at)
+            epoch_open = intake.epochs[gateway_id]
             there = {name: head.acked for name, head in hello.heads.items() if head.epoch == epoch_open}
-            touched.setdefault(gateway_id, _Touched()).acked_there |= dict.fromkeys(STREAMS, 0) | there
+            touched = taken.touched.setdefault(gateway_id, _Touched())
+            touched.acked_there |= dict.fromkeys(STREAMS, 0) | there
             if gateway_id not in taken.hellos:
                 taken.hellos.append(gateway_id)
         elif topic.channel.startswith("up/"):
-            self._take_records(topic, message, epoch_open, at, touched)
+            _take_records(intake, topic, message, taken)
         else:
             raise WireError("topic", topic.channel)
-
-    def _take_records(
-        self, topic: Topic, message: Received, epoch_open: int, at: int, touched: dict[str, _Touched]
-    ) -> None:
-        stream = topic.channel.removeprefix("up/")
-        batch = decode_batch(message.payload, topic.gateway_id, stream)
-        verdict = take_batch(self._database, batch, epoch_open, at)
-        self.counters[verdict.value] += 1
-        if verdict in QUARANTINED:
-            quarantine(self._database, topic.gateway_id, message.topic, message.payload, verdict.value, at)
-        if verdict is Verdict.NOT_PERMITTED:
-            return
-        answer = touched.setdefault(topic.gateway_id, _Touched())
-        answer.acked_there.setdefault(stream, 0)
-        if verdict is Verdict.FENCED:
-            mark = mark_of(self._database, StreamKey(topic.gateway_id, stream, epoch_open))
-            answer.marks[stream] = msgspec.structs.replace(mark, fenced=True)
 
     def _take_hello(self, hello: Hello, at: int) -> None:
         self._look_for_a_twin(hello, at)
@@ -172,16 +190,36 @@ class Ingest:
             f"DELETE FROM boot WHERE gateway = ? AND boot NOT IN ({kept})", (hello.gw, hello.gw, BOOTS_KEPT)
         )
 
-    def _read_marks(self, gateway_id: str, epoch_open: int, touched: _Touched) -> None:
-        for stream, acked_there in touched.acked_there.items():
-            if stream not in touched.marks:
-                key = StreamKey(gateway_id, stream, epoch_open)
-                touched.marks[stream] = mark_of(self._database, key, acked_there)
-
     def _ack(self, gateway_id: str, marks: dict[str, Mark], at: int) -> Publish:
         ack = Ack(v=CONTRACT_VERSION, gw=gateway_id, kid=self._signer.kid, at=at, marks=marks)
         return Publish(topic_of(gateway_id, "dn/ack"), sign_ack(ack, self._signer), qos=1, retain=False)
 
-    def _set_aside(self, gateway_id: str, message: Received, reason: str, at: int) -> None:
-        self.counters["quarantined"] += 1
+    def _set_aside(self, gateway_id: str, message: Received, reason: str, at: int, taken: Taken) -> None:
+        taken.counters["quarantined"] += 1
         quarantine(self._database, gateway_id, message.topic, message.payload, reason, at)
+
+
+_Taking = Callable[[list[_Addressed], int], tuple[Taken, Intake]]
+
+
+def _take_records(intake: Intake, topic: Topic, message: Received, taken: Taken) -> None:
+    stream = topic.channel.removeprefix("up/")
+    batch = decode_batch(message.payload, topic.gateway_id, stream)
+    verdict = take_batch(intake, batch)
+    taken.counters[verdict.value] += 1
+    if verdict in QUARANTINED:
+        quarantine(intake.database, topic.gateway_id, message.topic, message.payload, verdict.value, intake.at)
+    if verdict is Verdict.NOT_PERMITTED:
+        return
+    answer = taken.touched.setdefault(topic.gateway_id, _Touched())
+    answer.acked_there.setdefault(stream, 0)
+    if verdict is Verdict.FENCED:
+        mark = mark_of(intake, StreamKey(topic.gateway_id, stream, intake.epochs[topic.gateway_id]))
+        answer.marks[stream] = msgspec.structs.replace(mark, fenced=True)
+
+
+def _read_marks(intake: Intake, gateway_id: str, touched: _Touched) -> None:
+    for stream, acked_there in touched.acked_there.items():
+        if stream not in touched.marks:
+            key = StreamKey(gateway_id, stream, intake.epochs[gateway_id])
+            touched.marks[stream] = mark_of(intake, key, acked_there)

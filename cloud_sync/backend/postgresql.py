@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from cloud_sync.backend.database import Rows
+from cloud_sync.backend.database import Rows, Table
 
 _EVERYTHING: Final = 0x57474244  # advisory lock; the queue has one beside it
 _USABLE: Final = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
@@ -22,7 +22,7 @@ class PostgresqlDatabase:
     """A connection as the port wants it."""
 
     Error: type[Exception] = psycopg.Error
-    IntegrityError: type[Exception] = psycopg.IntegrityError
+    Contradictions: tuple[type[Exception], ...] = (psycopg.IntegrityError, psycopg.DataError)
     insertion_order = "number"
 
     def __init__(self, connection: "psycopg.Connection[Any]") -> None:
@@ -56,6 +56,23 @@ class PostgresqlDatabase:
     def open_epochs(self, gateway_ids: Sequence[str]) -> dict[str, int]:
         sql = "SELECT id, epoch FROM gateway WHERE id = ANY(?) ORDER BY id FOR NO KEY UPDATE"
         return dict(self.execute(sql, (list(gateway_ids),)).fetchall())
+
+    def write(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        if not rows:
+            return
+        columns = ", ".join(table.columns)
+        with self._connection.cursor() as cursor:
+            if not table.key:
+                with cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN".encode()) as copy:
+                    for row in rows:
+                        copy.write_row(row)
+                return
+            arrays = ", ".join(f"%s::{kind.value}[]" for kind in table.columns.values())
+            sql = f"INSERT INTO {table.name} ({columns}) SELECT * FROM unnest({arrays}){table.replaced}"
+            cursor.execute(sql.encode(), [list(column) for column in zip(*rows, strict=True)])
+
+    def among(self, column: str, values: Sequence[str]) -> tuple[str, list[str]]:
+        return f"{column} = ANY(?)", list(values)
 
     def holding(self, column: str) -> str:
         return f"position(? IN {column}) > 0"

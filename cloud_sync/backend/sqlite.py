@@ -3,11 +3,14 @@
 WAL with synchronous=FULL syncs at every commit, which is what an acknowledgement promises.
 """
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from cloud_sync.backend.database import Table
 
 APPLICATION_ID: Final = 0x57474244  # "WGBD"
 SCHEMA_VERSION: Final = 3  # 1 had no checkpoints, 2 no boots; what is missing is made at the next opening
@@ -18,6 +21,7 @@ class SqliteDatabase(sqlite3.Connection):
     """A connection as the port wants it. Every transaction is alone: SQLite has one writer."""
 
     insertion_order = "rowid"
+    Contradictions = (sqlite3.IntegrityError, sqlite3.DataError)
 
     def begin(self, *, shared: bool) -> None:
         self.execute("BEGIN IMMEDIATE")
@@ -34,9 +38,17 @@ class SqliteDatabase(sqlite3.Connection):
         return self.in_transaction
 
     def open_epochs(self, gateway_ids: Sequence[str]) -> dict[str, int]:
-        sql = "SELECT id, epoch FROM gateway WHERE id = ?"
-        rows = (self.execute(sql, (gateway_id,)).fetchone() for gateway_id in gateway_ids)
-        return {row[0]: row[1] for row in rows if row is not None}
+        condition, among = self.among("id", gateway_ids)
+        return dict(self.execute(f"SELECT id, epoch FROM gateway WHERE {condition}", (among,)).fetchall())
+
+    def write(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        places = ", ".join("?" * len(table.columns))
+        self.executemany(
+            f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES ({places}){table.replaced}", rows
+        )
+
+    def among(self, column: str, values: Sequence[str]) -> tuple[str, str]:
+        return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(values)
 
     def holding(self, column: str) -> str:
         return f"instr({column}, ?) > 0"

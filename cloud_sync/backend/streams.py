@@ -5,16 +5,16 @@ duplicate, with another hash a fork; a higher one is kept aside and its predeces
 (`miss`); an older epoch is fenced, a newer one needs the operator's permit.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
 from typing import Final
 
-from cloud_sync.backend.accounts import post_record, read_body
+from cloud_sync.backend.accounts import posted, read_body
 from cloud_sync.backend.alarms import raise_alarm
 from cloud_sync.backend.checkpoints import take_checkpoint
 from cloud_sync.backend.database import Database
-from cloud_sync.wire import ZERO_HASH, Batch, Mark, batch_bodies, record_hash
+from cloud_sync.backend.intake import Intake, StreamKey, TakenRecord
+from cloud_sync.wire import Batch, Mark, batch_bodies, is_local_id, record_hash
 
 ASIDE_RECORDS_MAX: Final = 1000  # per stream; what comes further ahead is dropped and asked for later
 
@@ -34,38 +34,18 @@ class Verdict(Enum):
 QUARANTINED: Final = frozenset((Verdict.FORK, Verdict.FENCED, Verdict.NOT_PERMITTED))
 
 
-@dataclass(frozen=True, slots=True)
-class StreamKey:
-    """One chain: a gateway's stream in one epoch."""
-
-    gateway_id: str
-    stream: str
-    epoch: int
-
-    @property
-    def columns(self) -> tuple[str, str, int]:
-        return self.gateway_id, self.stream, self.epoch
-
-
-@dataclass(frozen=True, slots=True)
-class StreamHead:
-    """The newest record taken; seq 0 and 32 zero bytes before the first."""
-
-    seq: int
-    hash: bytes
-
-
-def take_batch(database: Database, batch: Batch, epoch_open: int, at: int) -> Verdict:
+def take_batch(intake: Intake, batch: Batch) -> Verdict:
     """Takes what follows without a hole, inside the caller's transaction."""
+    epoch_open = intake.epochs[batch.gw]
     if batch.epoch < epoch_open:
         return Verdict.FENCED
     if batch.epoch > epoch_open:
-        return _alarmed(database, batch, Verdict.NOT_PERMITTED, at)
+        return _alarmed(intake, batch, Verdict.NOT_PERMITTED)
     key = StreamKey(batch.gw, batch.stream, batch.epoch)
-    head = stream_head(database, key)
+    head = intake.head(key)
     bodies = batch_bodies(batch)
     if batch.first > head.seq + 1:
-        _put_aside(database, key, batch, bodies)
+        _put_aside(intake, key, batch, bodies)
         return Verdict.GAP
     hashes = _chain(key, batch, bodies)
     known = head.seq - batch.first + 1  # how many of them we have
@@ -73,29 +53,31 @@ def take_batch(database: Database, batch: Batch, epoch_open: int, at: int) -> Ve
         agrees = bytes.fromhex(batch.prev) == head.hash
     else:
         compared = min(known, len(hashes))
-        agrees = hashes[compared - 1] == _hash_at(database, key, batch.first + compared - 1)
+        agrees = hashes[compared - 1] == intake.hash_at(key, batch.first + compared - 1)
     if not agrees:
-        return _alarmed(database, batch, Verdict.FORK, at)
+        return _alarmed(intake, batch, Verdict.FORK)
     if known >= len(hashes):
         return Verdict.DUPLICATE
     for offset in range(known, len(hashes)):
-        _append(database, key, batch.first + offset, hashes[offset], bodies[offset], at)
-    _take_aside(database, key, at)
+        _append(intake, TakenRecord(key, batch.first + offset, hashes[offset], bodies[offset]))
+    if key in intake.aside:
+        _take_aside(intake, key)
     return Verdict.TAKEN
 
 
-def stream_head(database: Database, key: StreamKey) -> StreamHead:
-    """How far a stream is taken without a hole."""
-    sql = "SELECT seq, hash FROM stream WHERE gateway = ? AND stream = ? AND epoch = ?"
-    row = database.execute(sql, key.columns).fetchone()
-    return StreamHead(0, ZERO_HASH) if row is None else StreamHead(*row)
+def write_taken(intake: Intake) -> None:
+    """Writes what was taken, and then what follows from it for commands and checkpoints."""
+    for record in intake.write():
+        if record.key.stream == "res":
+            settle_result(intake.database, record.key.gateway_id, record.body, intake.at)
+        elif record.key.stream == "evt":
+            take_checkpoint(intake.database, record.key.gateway_id, record.body, intake.at)
 
 
-def mark_of(database: Database, key: StreamKey, gateway_acked: int = 0) -> Mark:
+def mark_of(intake: Intake, key: StreamKey, gateway_acked: int = 0) -> Mark:
     """What an ack says of a stream. `gateway_acked`: what the gateway believes we have."""
-    head = stream_head(database, key)
-    sql = "SELECT min(seq) FROM aside WHERE gateway = ? AND stream = ? AND epoch = ? AND seq > ?"
-    kept_aside = database.execute(sql, (*key.columns, head.seq)).fetchone()[0]
+    head = intake.head(key)
+    kept_aside = _first_aside(intake, key, head.seq) if key in intake.aside else None
     miss = None
     if kept_aside is not None:
         miss = (head.seq + 1, kept_aside - 1)
@@ -104,22 +86,42 @@ def mark_of(database: Database, key: StreamKey, gateway_acked: int = 0) -> Mark:
     return Mark(epoch=key.epoch, seq=head.seq, hash=head.hash.hex(), miss=miss)
 
 
+def post_record(intake: Intake, record: TakenRecord) -> None:
+    """Applies one ledger record to its account. The record is kept whatever it says; what cannot be is an alarm."""
+    gateway_id = record.key.gateway_id
+    fields = read_body(record.body)
+    where = {"epoch": record.key.epoch, "seq": record.seq}
+    if fields is None:
+        raise_alarm(intake.database, gateway_id, "ledger_unreadable", where, intake.at)
+        return
+    account_id = fields.get("account")
+    if account_id is None:
+        return
+    if not is_local_id(account_id):
+        raise_alarm(intake.database, gateway_id, "account_unreadable", where, intake.at)
+        return
+    after, fault = posted(intake.balance(gateway_id, account_id), fields, record.seq)
+    if fault is not None:
+        raise_alarm(intake.database, gateway_id, fault, {**where, "account": account_id}, intake.at)
+    intake.set_balance(after)
+
+
 def settle_result(database: Database, gateway_id: str, body: bytes, at: int) -> None:
-    """A command's result has arrived: it is sent no more. The first result stands."""
+    """A command's result has arrived: it is sent no more. The first result stands.
+
+    One of no command of ours is a voucher of another desk, or a refusal of something never sent: the record tells.
+    """
     fields = read_body(body)
     if fields is None:
         raise_alarm(database, gateway_id, "result_unreadable", {"body": repr(body[:64])}, at)
         return
     cid, result = fields.get("cid"), fields.get("result")
-    if not isinstance(cid, str) or not isinstance(result, str):
-        return
-    sql = "SELECT result FROM command WHERE cid = ? AND gateway = ?"
-    row = database.execute(sql, (cid, gateway_id)).fetchone()
-    if row is None:
-        return  # a voucher of another desk, or a refusal of something never sent: the record tells
-    if row[0] is None:
-        sql = "UPDATE command SET result = ?, result_body = ?, result_at = ? WHERE cid = ?"
-        database.execute(sql, (result, body, at, cid))
+    if is_local_id(cid) and isinstance(result, str) and result.isprintable():
+        sql = (
+            "UPDATE command SET result = ?, result_body = ?, result_at = ?"
+            " WHERE cid = ? AND gateway = ? AND result IS NULL"
+        )
+        database.execute(sql, (result, body, at, cid, gateway_id))
 
 
 def _chain(key: StreamKey, batch: Batch, bodies: tuple[bytes, ...]) -> list[bytes]:
@@ -132,62 +134,54 @@ def _chain(key: StreamKey, batch: Batch, bodies: tuple[bytes, ...]) -> list[byte
     return list(hashes)[1:]
 
 
-def _append(database: Database, key: StreamKey, seq: int, digest: bytes, body: bytes, at: int) -> None:
-    database.execute(
-        "INSERT INTO record (gateway, stream, epoch, seq, hash, body, received_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (*key.columns, seq, digest, body, at),
-    )
-    database.execute(
-        "INSERT INTO stream (gateway, stream, epoch, seq, hash) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (gateway, stream, epoch) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
-        (*key.columns, seq, digest),
-    )
-    if key.stream == "led":
-        post_record(database, key.gateway_id, key.epoch, seq, body, at)
-    elif key.stream == "res":
-        settle_result(database, key.gateway_id, body, at)
-    elif key.stream == "evt":
-        take_checkpoint(database, key.gateway_id, body, at)
+def _append(intake: Intake, record: TakenRecord) -> None:
+    intake.append(record)
+    if record.key.stream == "led":
+        post_record(intake, record)
 
 
-def _put_aside(database: Database, key: StreamKey, batch: Batch, bodies: tuple[bytes, ...]) -> None:
-    sql = "SELECT count(*) FROM aside WHERE gateway = ? AND stream = ? AND epoch = ?"
-    room = ASIDE_RECORDS_MAX - int(database.execute(sql, key.columns).fetchone()[0])
+_OF_STREAM: Final = " FROM aside WHERE gateway = ? AND stream = ? AND epoch = ?"
+
+
+def _put_aside(intake: Intake, key: StreamKey, batch: Batch, bodies: tuple[bytes, ...]) -> None:
+    kept = intake.database.execute("SELECT count(*)" + _OF_STREAM, key.columns).fetchone()[0]
     previous_hash = bytes.fromhex(batch.prev)
-    for seq, body in enumerate(bodies[: max(room, 0)], start=batch.first):
+    for seq, body in enumerate(bodies[: max(ASIDE_RECORDS_MAX - int(kept), 0)], start=batch.first):
         sql = (
             "INSERT INTO aside (gateway, stream, epoch, seq, previous_hash, body) VALUES (?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO NOTHING"
         )
-        database.execute(sql, (*key.columns, seq, previous_hash, body))
+        intake.database.execute(sql, (*key.columns, seq, previous_hash, body))
         previous_hash = record_hash(*key.columns, seq, previous_hash, body)
+    intake.aside.add(key)
 
 
-def _take_aside(database: Database, key: StreamKey, at: int) -> None:
+def _first_aside(intake: Intake, key: StreamKey, after_seq: int) -> int | None:
+    sql = "SELECT min(seq)" + _OF_STREAM + " AND seq > ?"
+    first: int | None = intake.database.execute(sql, (*key.columns, after_seq)).fetchone()[0]
+    return first
+
+
+def _take_aside(intake: Intake, key: StreamKey) -> None:
     """Takes what was kept aside and now has its predecessor. What does not fit was never believed: it goes."""
-    where = " FROM aside WHERE gateway = ? AND stream = ? AND epoch = ? AND seq "
+    database = intake.database
     while True:
-        head = stream_head(database, key)
-        database.execute("DELETE" + where + "<= ?", (*key.columns, head.seq))
-        row = database.execute("SELECT previous_hash, body" + where + "= ?", (*key.columns, head.seq + 1)).fetchone()
+        head = intake.head(key)
+        database.execute("DELETE" + _OF_STREAM + " AND seq <= ?", (*key.columns, head.seq))
+        following = (*key.columns, head.seq + 1)
+        row = database.execute("SELECT previous_hash, body" + _OF_STREAM + " AND seq = ?", following).fetchone()
         if row is None:
             return
-        previous_hash, body = row
+        previous_hash, body = bytes(row[0]), bytes(row[1])
         if previous_hash != head.hash:
-            raise_alarm(database, key.gateway_id, "fork", {"stream": key.stream, "seq": head.seq + 1}, at)
-            database.execute("DELETE" + where + "= ?", (*key.columns, head.seq + 1))
+            raise_alarm(database, key.gateway_id, "fork", {"stream": key.stream, "seq": head.seq + 1}, intake.at)
+            database.execute("DELETE" + _OF_STREAM + " AND seq = ?", following)
             return
         digest = record_hash(*key.columns, head.seq + 1, previous_hash, body)
-        _append(database, key, head.seq + 1, digest, body, at)
+        _append(intake, TakenRecord(key, head.seq + 1, digest, body))
 
 
-def _hash_at(database: Database, key: StreamKey, seq: int) -> bytes | None:
-    sql = "SELECT hash FROM record WHERE gateway = ? AND stream = ? AND epoch = ? AND seq = ?"
-    row = database.execute(sql, (*key.columns, seq)).fetchone()
-    return None if row is None else bytes(row[0])
-
-
-def _alarmed(database: Database, batch: Batch, verdict: Verdict, at: int) -> Verdict:
+def _alarmed(intake: Intake, batch: Batch, verdict: Verdict) -> Verdict:
     detail = {"stream": batch.stream, "epoch": batch.epoch, "first": batch.first}
-    raise_alarm(database, batch.gw, verdict.value, detail, at)
+    raise_alarm(intake.database, batch.gw, verdict.value, detail, intake.at)
     return verdict

@@ -1,12 +1,11 @@
 """The cloud's accounts follow every line that moves money, of every kind there is, to the nano."""
 
-from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
-import pytest
-
-from cloud_sync.backend.accounts import balance_of, post_record
-from cloud_sync.backend.database import Database, open_database
+from cloud_sync.backend.accounts import balance_of
+from cloud_sync.backend.backend import Backend
+from cloud_sync.backend.ingest import Received
+from cloud_sync.wire import ZERO_HASH, Batch, encode_payload, topic_of
 from edge.core import commands as cmd
 from edge.core import events as ev
 from edge.core.account import Register, State
@@ -24,6 +23,7 @@ from edge.core.tariff import compile_tariff, load_tariff
 from edge.core.units import ClockQuality, ClockReading, MoneyNano, UnixSeconds, WattHours
 from edge.store.codec import encode_event
 
+GATEWAY = "gw-1"
 NANO = 1_000_000_000
 DAY_S = 86_400
 START_AT = 1_711_900_800  # 2024-04-01 00:00 in Shanghai
@@ -109,27 +109,26 @@ def story() -> list[ev.Event]:
     return events
 
 
-@pytest.fixture
-def database(new_place: Callable[[], str]) -> Iterator[Database]:
-    opened = open_database(new_place())
-    yield opened
-    opened.close()
+def as_message(record: Any, previous_hash: bytes) -> Received:
+    said = Batch(1, GATEWAY, "led", 1, record.seq, previous_hash.hex(), (record.body.decode(),))
+    return Received(topic_of(GATEWAY, "up/led"), encode_payload(said))
 
 
-def test_the_cloud_follows_every_line_that_moves_money(database: Database) -> None:
-    moved, money, seq = set(), 0, 0
+def test_the_cloud_follows_every_line_that_moves_money(backend: Backend, journal: Any) -> None:
+    moved, money, previous_hash = set(), 0, ZERO_HASH
     for event in story():
         stream, body = encode_event(event)
         if stream != "led":
             continue
-        seq += 1
-        post_record(database, "G1", 1, seq, body, START_AT)
+        record = journal.write("led", body)
+        backend.take([as_message(record, previous_hash)], START_AT, 0.0)
+        previous_hash = record.hash
         money += getattr(event, "posting_nano", 0)
         if hasattr(event, "posting_nano"):
             moved.add(type(event))
-            balance = balance_of(database, "G1", "A1")
+            balance = balance_of(backend.database, GATEWAY, "A1")
             assert balance is not None
             assert balance.money_nano == money == getattr(event, "balance_nano", None)
-    assert database.execute("SELECT * FROM alarm").fetchall() == []
+    assert backend.alarms() == []
     posting = {kind for kind in get_args(ev.Event) if "posting_nano" in kind.__annotations__}
     assert moved == posting

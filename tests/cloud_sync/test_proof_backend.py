@@ -268,7 +268,7 @@ def test_checkpoints_and_heads_given_out_are_never_changed_or_deleted(device: De
     device.post(100)
     device.sign()
     device.backend.head(DAY, AT)
-    with pytest.raises(device.backend.database.IntegrityError, match="never"):
+    with pytest.raises(device.backend.database.Contradictions, match="never"):
         device.backend.database.execute(change.format(table))
 
 
