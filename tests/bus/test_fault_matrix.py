@@ -53,8 +53,8 @@ PTY_LATE_S = 0.380
 LATE_LINES, LATE_REPLY_S, LATE_TIMING = 200, 1.0, replace(PTY_TIMING, drain_silence_s=1.7, drain_s_max=4.0)
 # A stall of this machine moves what comes a millisecond apart into the next exchange: these stay in made-up time.
 NOT_IN_REAL_TIME = ("noise_after_apart", "doubled_apart", "late_reply_twice")
-# What is late is more than a second from the timeout and from the end of the drain: a stall of this machine that bridges
-# that makes a late answer one in time, which on a serial line nothing tells from a good one.
+# What is late is a second from the timeout and from the end of the drain: a stall of this machine that bridges that
+# makes a late answer one in time, which on a serial line nothing tells from a good one.
 REAL_TIMING = replace(PTY_TIMING, drain_silence_s=2.4, drain_s_max=6.0)
 REAL_LATE_S = 1.5
 # After a stall longer than all of this, what was to be late is there when the port is looked at.
