@@ -9,7 +9,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeGuard, TypeVar
 
 import msgspec
 
@@ -224,7 +224,7 @@ def is_gateway_id(text: str) -> bool:
     return re.search(_GATEWAY_ID_PATTERN, text) is not None
 
 
-def is_local_id(value: object) -> bool:
+def is_local_id(value: object) -> TypeGuard[str]:
     """Whether this may be the id of a meter, an account or a command: 1 to 64 of the same, dots and colons."""
     return isinstance(value, str) and re.search(_LOCAL_ID_PATTERN, value) is not None
 

@@ -77,6 +77,12 @@ def _add_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", 
         add_tariff_commands(commands)
     else:
         commands.add_parser("tariff", help="check, rate and explain tariffs")
+    if arguments[:1] == ["backend"]:
+        from cloud_sync.backend.run_command import add_backend_commands
+
+        add_backend_commands(commands)
+    else:
+        commands.add_parser("backend", help="receive gateways, keep their ledgers, send orders")
     if arguments[:1] == ["sim"]:
         from hw.sim.world.commands import add_sim_commands
 

@@ -8,7 +8,7 @@ from cloud_sync.backend.accounts import Balance, balances, posted, read_body
 from cloud_sync.backend.checkpoints import checkpoint_problems
 from cloud_sync.backend.database import Database
 from cloud_sync.envelope import split
-from cloud_sync.wire import ZERO_HASH, Order, record_hash
+from cloud_sync.wire import ZERO_HASH, Order, is_local_id, record_hash
 
 
 def problems(database: Database) -> list[str]:
@@ -55,7 +55,7 @@ def _balance_problems(database: Database) -> Iterator[str]:
     for gateway, seq, body in database.execute(sql):
         fields = read_body(body)
         account = fields.get("account") if fields else None
-        if fields is None or not isinstance(account, str):
+        if fields is None or not is_local_id(account):
             continue
         before = rebuilt.get((gateway, account)) or Balance(gateway, account, 0, None, None, None, 0)
         rebuilt[gateway, account], fault = posted(before, fields, seq)

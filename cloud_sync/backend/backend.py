@@ -13,11 +13,11 @@ from cloud_sync.backend.accounts import Balance, balances
 from cloud_sync.backend.checkpoints import Given, give_proof, pin_device_key, signed_head
 from cloud_sync.backend.commands import CommandDesk, Placed
 from cloud_sync.backend.database import open_database, transaction
+from cloud_sync.backend.enrolment import enroll_all
 from cloud_sync.backend.ingest import Ingest, Received
 from cloud_sync.backend.relay import RESEND_SECONDS_MAX, CommandRelay
 from cloud_sync.keys import KEYRING_FILE, KeyRing, Role, Signer, load_key_ring, load_signers
 from cloud_sync.session import Publish
-from cloud_sync.wire import is_gateway_id
 
 
 class Backend:
@@ -52,11 +52,11 @@ class Backend:
 
     def enroll(self, gateway_id: str, at: int) -> None:
         """From now on this gateway's messages are taken. Again: no effect."""
-        if not is_gateway_id(gateway_id):
-            raise ValueError(f"{gateway_id!r} is not a gateway id")
-        with transaction(self.database):
-            sql = "INSERT INTO gateway (id, epoch, enrolled_at) VALUES (?, 1, ?) ON CONFLICT DO NOTHING"
-            self.database.execute(sql, (gateway_id, at))
+        self.enroll_all([gateway_id], at)
+
+    def enroll_all(self, gateway_ids: Sequence[str], at: int) -> None:
+        """All of these or, when one of them is no gateway's id (ValueError), none."""
+        enroll_all(self.database, gateway_ids, at)
 
     def permit_epoch(self, gateway_id: str, epoch: int) -> None:
         """The operator lets a re-created or restored store in; every older epoch is fenced from now on."""
@@ -79,11 +79,11 @@ class Backend:
     def take(self, messages: Sequence[Received], at: int, now: float) -> list[Publish]:
         """Commits the messages, then says what to answer. Raises an error of the database: then nothing was taken."""
         taken = self._ingest.take(messages, at)
-        commands = self._relay.due(now, taken.hellos) if taken.hellos else []
+        commands = self._relay.greet(taken.hellos, now) if taken.hellos else []
         return [*taken.acks, *commands]
 
     def commands_due(self, now: float) -> list[Publish]:
-        """Commands whose turn it is to be sent (again)."""
+        """Commands whose turn it is to be sent (again); of several workers at one database one is told them."""
         return self._relay.due(now)
 
     def credit(self, gateway_id: str, meter_id: str, payment_id: str, amount_nano: int, at: int) -> Placed:

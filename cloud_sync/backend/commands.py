@@ -384,16 +384,17 @@ def _policy_name(body: str) -> str:
     return f"policy {name}"
 
 
-def pending_commands(database: Database, gateway_id: str | None = None) -> list[PendingCommand]:
-    """Commands without a result, oldest first. One that is being revoked waits for what the revocation leads to."""
+def pending_commands(database: Database, gateway_ids: Sequence[str] | None = None) -> list[PendingCommand]:
+    """Commands without a result, of these gateways or of all, oldest first.
+
+    One that is being revoked waits for what the revocation leads to.
+    """
     sql = "SELECT cid, gateway, envelope, document FROM command WHERE result IS NULL"
-    order = f" ORDER BY created_at, {database.insertion_order}"
-    if gateway_id is None:
-        rows = database.execute(sql + order)
-    else:
-        rows = database.execute(
-            sql + " AND gateway = ? ORDER BY created_at, " + database.insertion_order, (gateway_id,)
-        )
+    parameters: tuple[Any, ...] = ()
+    if gateway_ids is not None:
+        condition, among = database.among("gateway", gateway_ids)
+        sql, parameters = f"{sql} AND {condition}", (among,)
+    rows = database.execute(f"{sql} ORDER BY created_at, {database.insertion_order}", parameters)
     pending = [PendingCommand(*row) for row in rows]
     revoking = {command.cid for command in pending}
     return [command for command in pending if _revocation_of(command.gateway_id, command.cid) not in revoking]

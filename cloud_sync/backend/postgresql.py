@@ -14,7 +14,9 @@ from psycopg.pq import TransactionStatus
 
 from cloud_sync.backend.database import Rows, Table
 
-_EVERYTHING: Final = 0x57474244  # advisory lock; the queue has one beside it
+_EVERYTHING: Final = 0x57474244  # advisory lock; these have one beside it
+_QUEUE: Final = 1
+_LEAD: Final = 2
 _USABLE: Final = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
 
@@ -27,6 +29,7 @@ class PostgresqlDatabase:
 
     def __init__(self, connection: "psycopg.Connection[Any]") -> None:
         self._connection = connection
+        self._leads = False
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows:
         return cast(Rows, self._connection.execute(_translated(sql).encode(), parameters or None))
@@ -77,8 +80,14 @@ class PostgresqlDatabase:
     def holding(self, column: str) -> str:
         return f"position(? IN {column}) > 0"
 
+    def lead(self) -> bool:
+        if not self._leads:
+            sql = f"SELECT pg_try_advisory_lock({_EVERYTHING}, {_LEAD})"  # until the connection ends
+            self._leads = bool(self.execute(sql).fetchone()[0])
+        return self._leads
+
     def queue(self) -> None:
-        self.execute(f"SELECT pg_advisory_xact_lock({_EVERYTHING}, 1)")
+        self.execute(f"SELECT pg_advisory_xact_lock({_EVERYTHING}, {_QUEUE})")
 
 
 def open_postgresql(url: str) -> PostgresqlDatabase:

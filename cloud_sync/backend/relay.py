@@ -5,7 +5,7 @@ after a restart everything pending is due anyway. `now` is monotonic seconds.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,12 +37,25 @@ class CommandRelay:
         self._resend_seconds_max = resend_seconds_max
         self._schedules: dict[str, _Schedule] = {}
 
-    def due(self, now: float, hellos: Iterable[str] = ()) -> list[Publish]:
-        """Messages to send now; `hellos` are gateways that have just come back."""
-        back = set(hellos)
+    def due(self, now: float) -> list[Publish]:
+        """Messages to send now. Of several workers at one database one sends: the others have none."""
+        if not self._database.lead():
+            return []
+        pending = pending_commands(self._database)
+        unanswered = {command.cid for command in pending}
+        self._schedules = {cid: schedule for cid, schedule in self._schedules.items() if cid in unanswered}
+        return self._send(pending, now, frozenset())
+
+    def greet(self, gateway_ids: Collection[str], now: float) -> list[Publish]:
+        """Messages for gateways that have just come back, whoever sends otherwise."""
+        back = frozenset(gateway_ids)
+        messages = self._send(pending_commands(self._database, sorted(back)), now, back)
+        if not self._database.lead():
+            self._schedules.clear()  # whoever leads has his own
+        return messages
+
+    def _send(self, pending: list[PendingCommand], now: float, back: frozenset[str]) -> list[Publish]:
         chosen: list[PendingCommand] = []
-        schedules: dict[str, _Schedule] = {}
-        pending = list(pending_commands(self._database))
         under_way = self._under_way(pending, now, back)
         for command in pending:
             schedule = self._schedules.get(command.cid)
@@ -50,15 +63,12 @@ class CommandRelay:
             if is_due and under_way[command.gateway_id] < PER_GATEWAY_MAX:
                 under_way[command.gateway_id] += 1
                 chosen.append(command)
-                schedule = self._next(schedule, now, command.gateway_id in back)
-            if schedule is not None:
-                schedules[command.cid] = schedule
-        self._schedules = schedules  # those with a result are forgotten
+                self._schedules[command.cid] = self._next(schedule, now, command.gateway_id in back)
         if chosen:
             self._count(chosen)
         return [message for command in chosen for message in _messages(command)]
 
-    def _under_way(self, pending: list[PendingCommand], now: float, back: set[str]) -> Counter[str]:
+    def _under_way(self, pending: list[PendingCommand], now: float, back: frozenset[str]) -> Counter[str]:
         """How many commands each gateway may be working on. One that has just come back has lost them all."""
         found: Counter[str] = Counter()
         for command in pending:

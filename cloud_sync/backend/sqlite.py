@@ -53,6 +53,9 @@ class SqliteDatabase(sqlite3.Connection):
     def holding(self, column: str) -> str:
         return f"instr({column}, ?) > 0"
 
+    def lead(self) -> bool:
+        return True
+
     def queue(self) -> None:
         """Nobody else is writing."""
 

@@ -28,8 +28,9 @@ from cryptography.x509.oid import NameOID
 
 from cloud_sync.backend.backend import Backend
 from cloud_sync.backend.database import open_database
+from cloud_sync.backend.ingest import Received
 from cloud_sync.keys import KeyRing, Role, Signer, generate_keys
-from cloud_sync.wire import STREAMS, ZERO_HASH, record_hash
+from cloud_sync.wire import STREAMS, ZERO_HASH, Head, Hello, encode_payload, record_hash, roster_hash, topic_of
 from edge.ports import StoredRecord, StreamHead
 
 GATEWAY = "gw-1"
@@ -277,6 +278,29 @@ def backend(keys: tuple[KeyRing, Mapping[Role, Signer]], new_place: Callable[[],
     with contextlib.closing(Backend(new_place(), ring, signers)) as backend:
         backend.enroll(GATEWAY, at=1000)
         yield backend
+
+
+@pytest.fixture
+def as_hello() -> Callable[[MemoryJournal], Received]:
+    """A journal's hello, as the broker gives it."""
+
+    def said(journal: MemoryJournal) -> Received:
+        heads = {
+            name: Head(head.epoch, head.seq, head.hash.hex(), head.acked_seq) for name, head in journal.heads().items()
+        }
+        hello = Hello(1, journal.gateway_id, journal.epoch, "boot", "ntp", 1000, "1.0", (), roster_hash(()), heads)
+        return Received(topic_of(journal.gateway_id, "up/hello"), encode_payload(hello))
+
+    return said
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port of this machine that somebody listens on."""
+    with socket.socket() as listener:
+        listener.bind((ADDRESS, 0))
+        listener.listen()
+        yield listener.getsockname()[1]
 
 
 def amqtt_command(port: int) -> list[str]:
