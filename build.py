@@ -171,10 +171,10 @@ def add_kernel_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     bench = add(
         "bench",
         run_bench,
-        "compare the kernel, the line master or the whole agent with others",
+        "measure the kernel, the line master, the whole agent or the cloud beside others",
         "python3 build.py bench bus --quick",
     )
-    bench.add_argument("what", choices=["tariff", "bus", "agent"], help="what to measure")
+    bench.add_argument("what", choices=["tariff", "bus", "agent", "fleet"], help="what to measure")
     bench.add_argument(
         "--quick", action="store_true", help="few rounds: a first look, in half a minute (agent: in six)"
     )
@@ -237,11 +237,12 @@ def run_fuzz(options: argparse.Namespace) -> int:
     return 0
 
 
-BENCH_EXTRAS = {"tariff": (), "bus": ("demo",), "agent": ("console", "demo")}
+BENCH_EXTRAS = {"tariff": (), "bus": ("demo",), "agent": ("console", "demo"), "fleet": ("backend",)}
 BENCH_PEERS = {
     "tariff": ("nrel-pysam==7.1.1.post1", "numpy==2.4.6", "ratebook==0.1.0"),  # the last needs Python 3.12
     "bus": ("minimalmodbus==2.1.1",),  # pymodbus is the demo's already; libmodbus comes from Debian
     "agent": (),  # thingsboard-gateway pins another pymodbus and gets an environment of its own; collectd is Debian's
+    "fleet": (),  # Mosquitto and PostgreSQL are Debian's
 }
 LIBMODBUS_PACKAGE = "libmodbus5"
 THINGSBOARD_PACKAGES = ("thingsboard-gateway==3.8.5", "pymodbus==3.9.2")
@@ -249,7 +250,7 @@ COLLECTD_PACKAGE = "collectd-core"
 
 
 def run_bench(options: argparse.Namespace) -> int:
-    """`build.py bench tariff|bus|agent`: in an environment of its own, with the peers it compares with."""
+    """`build.py bench tariff|bus|agent|fleet`: in an environment of its own, with the peers it compares with."""
     environment = Environment(ROOT / ".venv-bench", newest_python())
     environment.prepare(BENCH_EXTRAS[options.what])
     for peer in BENCH_PEERS[options.what]:
@@ -257,8 +258,13 @@ def run_bench(options: argparse.Namespace) -> int:
             run_step(f"Installing {peer}", environment.pip(peer), environment.log(peer.partition("=")[0]))
         except StepFailed as failed:
             say(f"{failed}\n{peer} is not compared.")
-    prepare = {"tariff": prepare_tariff_bench, "bus": prepare_bus_bench, "agent": prepare_agent_bench}[options.what]
-    prepared = prepare(environment)
+    preparations: dict[str, Callable[[Environment], list[str]]] = {
+        "tariff": prepare_tariff_bench,
+        "bus": prepare_bus_bench,
+        "agent": prepare_agent_bench,
+        "fleet": lambda _environment: ["-P", "-m", "hw.sim.fleet.bench"],
+    }
+    prepared = preparations[options.what](environment)
     flags = [flag for flag in ("--quick", "--json") if flag in options.given]
     command = [str(environment.program("python")), *prepared, *flags]
     return subprocess.run(command, cwd=ROOT, env=clean_environment(os.environ), check=False).returncode

@@ -42,7 +42,7 @@ class Connection:
 
     async def serve(self) -> None:
         """Returns never: raises ConnectionLost, or what a handler of events raised."""
-        threading.Thread(target=self._open, name="mqtt-connect", daemon=True).start()
+        self._start()
         limit = self._settings.connect_timeout_seconds
         await asyncio.wait((self._over, self._subscribed), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if not self._subscribed.done() and not self._over.done():
@@ -134,6 +134,9 @@ class Connection:
             # A bug in a handler must end `run` visibly; the loop alone would only log it.
             if not self._over.done():
                 self._over.set_exception(error)
+
+    def _start(self) -> None:
+        threading.Thread(target=self._open, name="mqtt-connect", daemon=True).start()
 
     # --- on paho's threads: only hand over ---
 

@@ -2,10 +2,50 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from edge import VERSION
 from edge.cli import EXIT_BAD_INPUT, run_agent
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A command with commands of its own: what it is for, and the function of a module that adds it."""
+
+    what: str
+    module: str
+    adds: str
+    given: tuple[str, ...] = ()
+
+
+TOOLS = {
+    "tariff": Tool("check, rate and explain tariffs", "edge.tariffs.commands", "add_tariff_commands"),
+    "sim": Tool("a whole site from a seed, with faults and an auditor", "hw.sim.world.commands", "add_sim_commands"),
+    "policy": Tool("check policy documents, show templates", "edge.policies.commands", "add_policy_commands"),
+    "token": Tool("derive keys, decode and issue tokens", "edge.tokens.commands", "add_token_commands"),
+    "meter": Tool("read a meter, list and check meter models", "edge.meter_tool.commands", "add_meter_commands"),
+    "bus": Tool(
+        "scan a line, set a meter's address or speed", "edge.bus_tool.commands", "add_bus_commands", (VERSION,)
+    ),
+    "commission": Tool(
+        "put a meter into service, check such a record",
+        "edge.commission.commands",
+        "add_commission_commands",
+        (VERSION,),
+    ),
+    # The cloud's side, and what outsiders need.
+    "backend": Tool(
+        "receive gateways, keep their ledgers, send orders", "cloud_sync.backend.run_command", "add_backend_commands"
+    ),
+    "fleet": Tool("many gateways against a real cloud", "hw.sim.fleet.commands", "add_fleet_command"),
+    "proof": Tool("receipts that anybody can check", "cloud_sync.backend.proof_command", "add_proof_commands"),
+    "contract": Tool(
+        "export the wire contract for other languages", "cloud_sync.contract.commands", "add_contract_commands"
+    ),
+    "broker": Tool("configure a broker that keeps gateways apart", "cloud_sync.broker.commands", "add_broker_commands"),
+}
 
 # Commands of edge.store, and what they are for: loaded only when they are meant.
 STORE_COMMANDS = {
@@ -71,54 +111,11 @@ class _CommandList(argparse.HelpFormatter):
 
 def _add_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", arguments: Sequence[str]) -> None:
     """Each tool's own commands are loaded only when they are meant."""
-    if arguments[:1] == ["tariff"]:
-        from edge.tariffs.commands import add_tariff_commands
-
-        add_tariff_commands(commands)
-    else:
-        commands.add_parser("tariff", help="check, rate and explain tariffs")
-    if arguments[:1] == ["backend"]:
-        from cloud_sync.backend.run_command import add_backend_commands
-
-        add_backend_commands(commands)
-    else:
-        commands.add_parser("backend", help="receive gateways, keep their ledgers, send orders")
-    if arguments[:1] == ["sim"]:
-        from hw.sim.world.commands import add_sim_commands
-
-        add_sim_commands(commands)
-    else:
-        commands.add_parser("sim", help="a whole site from a seed, with faults and an auditor")
-    if arguments[:1] == ["policy"]:
-        from edge.policies.commands import add_policy_commands
-
-        add_policy_commands(commands)
-    else:
-        commands.add_parser("policy", help="check policy documents, show templates")
-    if arguments[:1] == ["token"]:
-        from edge.tokens.commands import add_token_commands
-
-        add_token_commands(commands)
-    else:
-        commands.add_parser("token", help="derive keys, decode and issue tokens")
-    if arguments[:1] == ["meter"]:
-        from edge.meter_tool.commands import add_meter_commands
-
-        add_meter_commands(commands)
-    else:
-        commands.add_parser("meter", help="read a meter, list and check meter models")
-    if arguments[:1] == ["bus"]:
-        from edge.bus_tool.commands import add_bus_commands
-
-        add_bus_commands(commands, VERSION)
-    else:
-        commands.add_parser("bus", help="scan a line, set a meter's address or speed")
-    if arguments[:1] == ["commission"]:
-        from edge.commission.commands import add_commission_commands
-
-        add_commission_commands(commands, VERSION)
-    else:
-        commands.add_parser("commission", help="put a meter into service, check such a record")
+    for name, tool in TOOLS.items():
+        if arguments[:1] == [name]:
+            getattr(import_module(tool.module), tool.adds)(commands, *tool.given)
+        else:
+            commands.add_parser(name, help=tool.what)
     if arguments[:1] and arguments[0] in STORE_COMMANDS:
         from edge.store.commands import add_store_commands
 
@@ -136,11 +133,6 @@ def _add_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", 
     from edge.recover import add_recover_command
 
     add_recover_command(commands)
-    _add_cloud_tools(commands, arguments)
-
-
-def _add_cloud_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", arguments: Sequence[str]) -> None:
-    """What serves the cloud's side, and outsiders."""
     if arguments[:1] == ["order"]:
         from cloud_sync.backend.order import add_order_command
         from edge.policies.document import load_policy
@@ -148,24 +140,6 @@ def _add_cloud_tools(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         add_order_command(commands, lambda text: load_policy(text, signed_by="check"))
     else:
         commands.add_parser("order", help="place a signed order for a gateway")
-    if arguments[:1] == ["proof"]:
-        from cloud_sync.backend.proof_command import add_proof_commands
-
-        add_proof_commands(commands)
-    else:
-        commands.add_parser("proof", help="receipts that anybody can check")
-    if arguments[:1] == ["contract"]:
-        from cloud_sync.contract.commands import add_contract_commands
-
-        add_contract_commands(commands)
-    else:
-        commands.add_parser("contract", help="export the wire contract for other languages")
-    if arguments[:1] == ["broker"]:
-        from cloud_sync.broker.commands import add_broker_commands
-
-        add_broker_commands(commands)
-    else:
-        commands.add_parser("broker", help="configure a broker that keeps gateways apart")
 
 
 def _positive(text: str) -> float:

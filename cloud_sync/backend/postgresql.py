@@ -66,7 +66,8 @@ class PostgresqlDatabase:
         columns = ", ".join(table.columns)
         with self._connection.cursor() as cursor:
             if not table.key:
-                with cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN".encode()) as copy:
+                with cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN (FORMAT BINARY)".encode()) as copy:
+                    copy.set_types([kind.value for kind in table.columns.values()])
                     for row in rows:
                         copy.write_row(row)
                 return

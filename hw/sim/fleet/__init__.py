@@ -1,0 +1,1 @@
+"""Many gateways that speak the contract, for real brokers and backends."""
