@@ -61,6 +61,10 @@ class Connection:
         self._feed()
         return True
 
+    def leave(self, reason: str) -> None:
+        """Ends it, as if it were lost."""
+        self._lose(reason)
+
     async def close(self) -> None:
         """Ends the client. Orderly when it still works, so the Will is spoken here; else by its socket."""
         self._abandoned.set()

@@ -9,6 +9,7 @@ is above the acknowledged mark is sent again. Source: the wire contract, Up.
     ack           -> mark moves, window opens
     ack above it  -> the journal is asked whether that record is ours, then the same
     no ack        -> after 30 s (with jitter, doubling to 10 min) everything from the mark again
+    no ack at all -> after 15 min the connection is left for the next broker
     ack with miss -> the same, without waiting for the full time
     disconnected  -> what was in flight is forgotten and will be fetched again
 """
@@ -77,6 +78,7 @@ class SessionSettings(msgspec.Struct, frozen=True):
     resend_seconds_max: float = 600.0
     resend_jitter: float = 0.5  # a delay is stretched by a random share of up to this
     miss_patience_seconds: float = 5.0  # a record asked for again may still be under way
+    deaf_seconds: float = 900.0  # so long without any ack while records are under way: another connection is tried
 
     def capped(self, seconds_max: float) -> "SessionSettings":
         """The same with no delay above `seconds_max`, for demos and tests."""
@@ -85,6 +87,7 @@ class SessionSettings(msgspec.Struct, frozen=True):
             resend_seconds=min(self.resend_seconds, seconds_max),
             resend_seconds_max=min(self.resend_seconds_max, seconds_max),
             miss_patience_seconds=min(self.miss_patience_seconds, seconds_max),
+            deaf_seconds=min(self.deaf_seconds, 10 * seconds_max),
         )
 
 
@@ -148,7 +151,13 @@ class Fenced(msgspec.Struct, frozen=True):
     stream: str
 
 
-Action = Publish | Fetch | Acknowledged | OrderArrived | DocumentArrived | ServerTime | Fenced
+class Leave(msgspec.Struct, frozen=True):
+    """Nothing comes through this connection: a broker that has lost our subscriptions, or no cloud behind it."""
+
+    reason: str
+
+
+Action = Publish | Fetch | Acknowledged | OrderArrived | DocumentArrived | ServerTime | Fenced | Leave
 
 
 # --- the session ------------------------------------------------------------------------------
@@ -207,6 +216,7 @@ class SyncSession:
         self._random_share = random_share
         self._settings = settings
         self._connected = False
+        self._heard_at = 0.0
         self._question: _Question | None = None
         self._questions_asked = 0
         self._streams = {name: _stream_of(name, heads[name], settings) for name in STREAMS}
@@ -236,6 +246,7 @@ class SyncSession:
         """The broker accepted us and the subscriptions stand."""
         self.disconnected(now)
         self._connected = True
+        self._heard_at = now
         return [self._status(online=True), self._hello(facts), *self._pump()]
 
     def disconnected(self, _now: float) -> list[Action]:
@@ -293,10 +304,15 @@ class SyncSession:
 
     def handle_timer(self, now: float) -> list[Action]:
         """Time has passed: what was not acknowledged is sent again."""
+        is_late = False
         for stream in self._streams.values():
             if stream.resend_at is not None and now >= stream.resend_at:
+                is_late = True
                 stream.rewind(stream.acked)
                 stream.resend_seconds = min(stream.resend_seconds * 2, self._settings.resend_seconds_max)
+        if is_late and self._connected and now - self._heard_at >= self._settings.deaf_seconds:
+            self._heard_at = now
+            return [Leave("the cloud answers nothing here")]
         return self._pump()
 
     # --- sending ---
@@ -418,6 +434,7 @@ class SyncSession:
         except WireError as error:
             self.refusals[f"ack_{error.reason}"] += 1
             return []
+        self._heard_at = now
         actions: list[Action] = [ServerTime(ack.at)]
         newest = ack.at >= self.server_time
         self.server_time = max(self.server_time, ack.at)

@@ -91,6 +91,7 @@ class MqttTransport:
         self._random_share = random_share
         self._before_loading = before_loading
         self._connection: Connection | None = None
+        self._has_left = False
 
     @property
     def is_connected(self) -> bool:
@@ -101,6 +102,12 @@ class MqttTransport:
         if self._connection is None or not self._connection.ready:
             return False
         return self._connection.publish(Publish(topic, payload, qos, retain))
+
+    def leave(self, reason: str) -> None:
+        """Ends the connection and goes on to the next broker of the list."""
+        if self._connection is not None and self._connection.ready:
+            self._has_left = True
+            self._connection.leave(reason)
 
     async def run(self, events: TransportEvents) -> None:
         """Connects, again and again, walking the list of brokers. Ends only by cancellation or a bug in `events`."""
@@ -115,6 +122,8 @@ class MqttTransport:
             except ConnectionLost as lost:
                 if connection.ready:
                     failures = 0
+                    broker_index += self._has_left
+                    self._has_left = False
                     connection.ready = False
                     events.disconnected(str(lost))
                 else:

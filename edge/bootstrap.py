@@ -814,7 +814,7 @@ class _Overheard:
 
     def __init__(self, transport: Transport, overhear: Callable[[str, bytes], None]) -> None:
         self._transport, self._overhear = transport, overhear
-        self.publish = transport.publish
+        self.publish, self.leave = transport.publish, transport.leave
 
     async def run(self, events: LinkEvents) -> None:
         self._events = events

@@ -16,6 +16,7 @@ from cloud_sync.backend.database import open_database, transaction
 from cloud_sync.backend.enrolment import enroll_all
 from cloud_sync.backend.ingest import Ingest, Received
 from cloud_sync.backend.relay import RESEND_SECONDS_MAX, CommandRelay
+from cloud_sync.backend.survey import Survey
 from cloud_sync.keys import KEYRING_FILE, KeyRing, Role, Signer, load_key_ring, load_signers
 from cloud_sync.session import Publish
 
@@ -35,6 +36,8 @@ class Backend:
         self.desk = CommandDesk(self.database, ring, signers)
         self._ingest = Ingest(self.database, signers[Role.INGEST])
         self._ingest_signer = signers[Role.INGEST]
+        capped = {} if resend_seconds_max == RESEND_SECONDS_MAX else {"pause_seconds_max": resend_seconds_max}
+        self._survey = Survey(self.database, self._ingest_signer, **capped)
         self._relay = CommandRelay(self.database, resend_seconds_max)
 
     @classmethod
@@ -85,6 +88,10 @@ class Backend:
     def commands_due(self, now: float) -> list[Publish]:
         """Commands whose turn it is to be sent (again); of several workers at one database one is told them."""
         return self._relay.due(now)
+
+    def marks_due(self, at: int, now: float) -> list[Publish]:
+        """After a start and now and then, some gateways at a time: what is known of them, as acks (survey.py)."""
+        return self._survey.next_turn(at, now)
 
     def credit(self, gateway_id: str, meter_id: str, payment_id: str, amount_nano: int, at: int) -> Placed:
         return self.desk.credit(gateway_id, meter_id, payment_id, amount_nano, at)

@@ -10,7 +10,7 @@ import contextlib
 import json
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -173,9 +173,9 @@ async def _serve_share(options: argparse.Namespace, share: Share, common: Servic
         probed = TransportSettings("", common.brokers, (), tls=common.tls)
         is_shared = await shares_subscriptions(probed)
         tell("probed", shared_subscriptions=is_shared)
-    settings = ServiceSettings(
-        common.brokers, timer_seconds_max=options.timer_max, tls=common.tls, topics=topics_of(share, is_shared)
-    )
+    settings = replace(common, timer_seconds_max=options.timer_max, topics=topics_of(share, is_shared))
+    if not is_shared:
+        settings = replace(settings, takes=share.takes)
     service = BackendService(_Opening(options), settings, say=tell)
     with contextlib.ExitStack() as open_things:
         if options.http is not None:

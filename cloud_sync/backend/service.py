@@ -60,7 +60,8 @@ class ServiceSettings:
     relay_seconds: float = 1.0  # how often the command table is looked at
     timer_seconds_max: float | None = None  # demos and tests: no reconnect pause is longer
     tls: "ssl.SSLContext | None" = None
-    topics: tuple[str, ...] = UP_TOPICS  # what of the gateways this worker takes
+    topics: tuple[str, ...] = UP_TOPICS
+    takes: Callable[[str], bool] = lambda _topic: True  # which of them are this worker's
 
 
 def wall_clock() -> int:
@@ -142,6 +143,8 @@ class BackendService:
         self._say("disconnected", reason=reason)
 
     def message(self, topic: str, payload: bytes) -> None:
+        if not self._settings.takes(topic):
+            return
         if len(self._queue) >= QUEUE_MESSAGES_MAX:
             self.flow.dropped += 1
             return
@@ -166,7 +169,7 @@ class BackendService:
             if self._is_asked or loop.time() >= relay_at:
                 self._is_asked = False
                 if self._transport.is_connected:
-                    self._answer(await self._on_database(partial(_commands_due, loop.time())))
+                    self._answer(await self._on_database(partial(_due, self._clock(), loop.time())))
                 relay_at = loop.time() + self._settings.relay_seconds
 
     async def _sleep_until(self, when: float) -> None:
@@ -189,8 +192,8 @@ def _take(messages: list[Received], at: int, now: float, backend: Backend) -> li
     return backend.take(messages, at, now)
 
 
-def _commands_due(now: float, backend: Backend) -> list[Publish]:
-    return backend.commands_due(now)
+def _due(at: int, now: float, backend: Backend) -> list[Publish]:
+    return [*backend.commands_due(now), *backend.marks_due(at, now)]
 
 
 def _transport_settings(settings: ServiceSettings) -> TransportSettings:

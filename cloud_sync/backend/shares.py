@@ -18,6 +18,7 @@ SHARDS: Final = 256
 PROBE_SECONDS_MAX: Final = 3.0
 PROBE_TOPIC: Final = "mg/1/probe"
 _GROUP: Final = "wattgate"
+_PREFIX: Final = "mg/1/"
 
 
 class Split(Enum):
@@ -44,14 +45,18 @@ class Share:
         """Those of this worker; the parts of all workers are every shard, once."""
         return range(SHARDS * self.index // self.count, SHARDS * (self.index + 1) // self.count)
 
+    def takes(self, topic: str) -> bool:
+        """Whether a message on this topic is this worker's; the first one's too when it has no shard."""
+        shard = topic.removeprefix(_PREFIX)[:2]
+        try:
+            return int(shard, 16) in self.shards
+        except ValueError:
+            return self.index == 0
+
 
 def topics_of(share: Share, is_shared: bool) -> tuple[str, ...]:
-    """What a worker subscribes to."""
-    if share.count == 1:
-        return UP_TOPICS
-    if is_shared:
-        return tuple(f"$share/{_GROUP}/{topic}" for topic in UP_TOPICS)
-    return tuple(topic.replace("+", f"{shard:02x}", 1) for shard in share.shards for topic in UP_TOPICS)
+    """What a worker subscribes to. Where it is not shared, it takes of that what is its own (`Share.takes`)."""
+    return tuple(f"$share/{_GROUP}/{topic}" for topic in UP_TOPICS) if is_shared and share.count > 1 else UP_TOPICS
 
 
 async def shares_subscriptions(settings: TransportSettings) -> bool:
@@ -66,9 +71,8 @@ async def shares_subscriptions(settings: TransportSettings) -> bool:
     try:
         async with asyncio.timeout(PROBE_SECONDS_MAX):
             await ear.listening.wait()
-            while not ear.heard.is_set():
-                transport.publish(topic, b"probe", 1, False)
-                await asyncio.wait((asyncio.ensure_future(ear.heard.wait()),), timeout=PROBE_SECONDS_MAX / 4)
+            transport.publish(topic, b"probe", 1, False)
+            await ear.heard.wait()
         return True
     except TimeoutError:
         return False

@@ -16,6 +16,7 @@ from cloud_sync.session import (
     Fenced,
     Fetch,
     HelloFacts,
+    Leave,
     OrderArrived,
     Publish,
     ServerTime,
@@ -42,6 +43,8 @@ class Transport(Protocol):
     """A broker connection that keeps itself up (cloud_sync.transport, or the simulator's)."""
 
     def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> bool: ...
+
+    def leave(self, reason: str) -> None: ...
 
     async def run(self, events: LinkEvents) -> None: ...
 
@@ -128,6 +131,8 @@ class CloudLink:
                 case ServerTime(at):
                     self._last_ack_at = UnixSeconds(at)
                     self._on_ack_time(UnixSeconds(at))
+                case Leave(reason):
+                    self._transport.leave(reason)
                 case Fenced(stream):
                     if self._on_fenced is not None:
                         self._on_fenced(stream)

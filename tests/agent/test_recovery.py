@@ -387,6 +387,9 @@ def test_cloud_hears_the_real_heads_and_gets_no_record(site: Site1, signers: Any
             sent.append((topic.rpartition("/")[2], payload))
             return True
 
+        def leave(self, reason: str) -> None:
+            raise AssertionError(reason)
+
         async def run(self, events: LinkEvents) -> None:
             events.connected()
             await asyncio.sleep(LOOK_S * 10)
@@ -508,6 +511,9 @@ class Cloud:
     def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> bool:
         self.published.append(topic.partition(GATEWAY + "/")[2])
         return True
+
+    def leave(self, reason: str) -> None:
+        raise AssertionError(reason)
 
     async def run(self, events: LinkEvents) -> None:
         events.connected()

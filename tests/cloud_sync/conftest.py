@@ -295,6 +295,13 @@ def as_hello() -> Callable[[MemoryJournal], Received]:
 
 
 @pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose name is short enough for a socket in it, and which another user may enter."""
+    with tempfile.TemporaryDirectory(prefix="wattgate-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def taken_port() -> Iterator[int]:
     """A port of this machine that somebody listens on."""
     with socket.socket() as listener:

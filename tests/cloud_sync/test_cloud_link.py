@@ -26,6 +26,9 @@ class Pipe:
         self.sent.append((topic.rpartition("/")[2], payload))
         return True
 
+    def leave(self, reason: str) -> None:
+        raise AssertionError(reason)
+
     async def run(self, events: LinkEvents) -> None:
         self.events = events
         await asyncio.Event().wait()

@@ -27,6 +27,7 @@ from cloud_sync.session import (
     Fenced,
     Fetch,
     HelloFacts,
+    Leave,
     OrderArrived,
     Publish,
     ServerTime,
@@ -154,7 +155,7 @@ def test_record_nobody_would_take_stops_its_stream_and_no_other(journal: Any) ->
 
 def test_unacknowledged_is_sent_again_with_growing_pauses(journal: Any) -> None:
     fill(journal, led=3)
-    session = new_session(journal)
+    session = new_session(journal, deaf_seconds=1e9)
     answer(session, journal, session.connected(FACTS, 100.0), 100.0)
     due, pauses, now = session.get_timer(), [], 100.0
     for _ in range(7):
@@ -164,6 +165,40 @@ def test_unacknowledged_is_sent_again_with_growing_pauses(journal: Any) -> None:
         pauses.append(due - now)
         now, due = due, session.get_timer()
     assert pauses == [30, 60, 120, 240, 480, 600, 600]
+
+
+def left_at(journal: Any, session: SyncSession, ack_at: float | None = None) -> float:
+    """When a session gives its connection up that was made at 100 s."""
+    answer(session, journal, session.connected(FACTS, 100.0), 100.0)
+    for _ in range(20):
+        now = session.get_timer()
+        assert now is not None
+        if ack_at is not None and now >= ack_at:
+            answer(session, journal, session.message(topic_of(GATEWAY, "dn/ack"), ack_of(), ack_at), ack_at)
+            ack_at = None
+        said = answer(session, journal, session.handle_timer(now), now)
+        if said and isinstance(said[0], Leave):
+            assert len(said) == 1
+            return now
+    raise AssertionError("it stayed")
+
+
+def test_a_connection_through_which_no_ack_comes_is_left(journal: Any) -> None:
+    """A broker that has lost our subscriptions confirms all that is published, and nothing ever comes down."""
+    fill(journal, led=3)
+    assert left_at(journal, new_session(journal)) == 100 + 30 + 60 + 120 + 240 + 480
+
+
+def test_any_ack_keeps_a_connection(journal: Any) -> None:
+    fill(journal, led=3)
+    assert left_at(journal, new_session(journal), ack_at=600.0) == 100 + 30 + 60 + 120 + 240 + 480 + 600
+
+
+def test_a_connection_with_nothing_to_send_is_kept(journal: Any) -> None:
+    session = new_session(journal)
+    answer(session, journal, session.connected(FACTS, 100.0), 100.0)
+    assert session.get_timer() is None
+    assert session.handle_timer(100_000.0) == []
 
 
 def test_pause_is_stretched_by_chance(journal: Any) -> None:
@@ -492,6 +527,9 @@ class World:
 
     def perform(self, actions: list[Action]) -> None:
         for action in actions:
+            if isinstance(action, Leave):
+                self.drop()
+                self.at(1.0, self.connect)
             if isinstance(action, Publish):
                 self.pipe(partial(self._to_backend, action))
             elif isinstance(action, Fetch):

@@ -187,6 +187,24 @@ def test_list_of_brokers_is_walked_to_one_that_accepts(run_async: Any, comes_tru
     run_async(scenario())
 
 
+def test_a_connection_that_is_left_is_followed_by_one_to_the_next_broker(run_async: Any, comes_true: Any) -> None:
+    async def scenario() -> None:
+        first, second = ScriptedBroker(), ScriptedBroker()
+        transport, listener = transport_for(await first.start(), await second.start()), Listener()
+        task = asyncio.create_task(transport.run(listener))
+        transport.leave("there is none yet")
+        await comes_true(lambda: listener.is_connected)
+        for connects in ((1, 1), (2, 1)):
+            transport.leave("deaf")
+            await comes_true(lambda: not listener.is_connected)
+            await comes_true(lambda: listener.is_connected)
+            assert (first.connects, second.connects) == connects
+        assert listener.reasons == ["deaf", "deaf"]
+        await stop(task)
+
+    run_async(scenario())
+
+
 def test_at_most_twenty_messages_are_inside_the_client(run_async: Any, comes_true: Any) -> None:
     async def scenario() -> None:
         silent = ScriptedBroker()

@@ -22,7 +22,7 @@ from cloud_sync.backend.shares import SHARDS, Share, shares_subscriptions, topic
 from cloud_sync.backend.watch import Watch
 from cloud_sync.keys import generate_key_directory
 from cloud_sync.transport import BrokerAddress, MqttTransport, TransportSettings
-from cloud_sync.wire import UP_TOPICS, ZERO_HASH, Batch, encode_payload, shard_of, topic_of
+from cloud_sync.wire import UP_TOPICS, ZERO_HASH, Batch, encode_payload, topic_of
 from edge.cli import main
 
 ADDRESS, PAUSE_S_MAX = "127.0.0.1", 0.2
@@ -35,19 +35,20 @@ def test_the_workers_ranges_are_every_shard_once(count: int) -> None:
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_each_gateway_is_heard_by_the_one_worker_that_has_its_shard() -> None:
+def test_each_gateway_is_taken_by_one_worker_and_what_is_no_gateways_by_the_first() -> None:
+    shares = [Share(index, 3) for index in range(3)]
     for number in range(200):
         topic = topic_of(f"gw-{number}", "up/led")
-        hearing = [
-            index
-            for index in range(3)
-            if f"mg/1/{shard_of(f'gw-{number}')}/+/up/+" in topics_of(Share(index, 3), is_shared=False)
-        ]
-        assert len(hearing) == 1, topic
+        assert sum(share.takes(topic) for share in shares) == 1, topic
+    assert {share.index for share in shares for number in range(50) if share.takes(topic_of(f"gw-{number}", "st"))} == {
+        0, 1, 2,
+    }  # fmt: skip
+    for topic in ("", "mg/1/", "mg/1/zz/gw/st", "nonsense"):
+        assert [share.index for share in shares if share.takes(topic)] == [0]
 
 
-def test_one_worker_hears_everything_and_shared_ones_subscribe_alike() -> None:
-    assert topics_of(Share(0, 1), is_shared=True) == topics_of(Share(0, 1), is_shared=False) == UP_TOPICS
+def test_every_worker_subscribes_alike_and_one_alone_shares_with_nobody() -> None:
+    assert topics_of(Share(0, 1), is_shared=True) == topics_of(Share(1, 2), is_shared=False) == UP_TOPICS
     assert topics_of(Share(0, 2), is_shared=True) == topics_of(Share(1, 2), is_shared=True)
     assert topics_of(Share(0, 2), is_shared=True)[0] == "$share/wattgate/mg/1/+/+/up/+"
 

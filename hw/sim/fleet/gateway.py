@@ -69,6 +69,7 @@ class Wiring:
     transport: Callable[[str, SyncSession], TransportSettings]
     random_share: Callable[[], float]
     session: SessionSettings = SessionSettings()
+    transport_class: type[WatchedTransport] = WatchedTransport
 
 
 @dataclass(slots=True)
@@ -81,6 +82,7 @@ class FleetGateway:
     journal: FleetJournal
     boot_id: str = "boot-1"
     slot: int = 0
+    clock: ClockReading | None = None  # what the hello says instead of the calendar
     applied: dict[str, Event] = field(default_factory=dict)  # command id -> the result that was stored
     unbelieved: int = 0
     fenced: set[str] = field(default_factory=set)
@@ -100,7 +102,7 @@ class FleetGateway:
             self.gateway_id, self.boot_id, "fleet", heads, wiring.ring, wiring.random_share, wiring.session
         )
         settings = wiring.transport(self.gateway_id, self.session)
-        self.transport = WatchedTransport(settings, wiring.random_share)
+        self.transport = wiring.transport_class(settings, wiring.random_share)
         self.link = CloudLink(
             self.session,
             self.transport,
@@ -238,7 +240,8 @@ class FleetGateway:
 
     def _facts(self) -> HelloFacts:
         roster = tuple(RosterEntry(name.replace("A", "M", 1), name) for name in self.accounts)
-        return HelloFacts(at=self.at, clock_quality="ntp", roster=roster)
+        clock = self.clock or ClockReading(self.at, 0, self.boot_id, ClockQuality.NTP)
+        return HelloFacts(at=clock.at, clock_quality=clock.quality.value, roster=roster)
 
 
 def _refused(at: UnixSeconds, order: Order, reason: str) -> OrderRefused:

@@ -5,7 +5,7 @@ lost what it had acknowledged then cannot be helped.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cloud_sync.wire import STREAMS, ZERO_HASH, record_hash
 from edge.ports import StoredRecord, StreamHead
@@ -65,6 +65,12 @@ class FleetJournal:
             del chain.records[: seq - 1 - chain.dropped]
             chain.dropped = seq - 1
         self.on_acknowledged(stream)
+
+    def copy(self) -> "FleetJournal":
+        """Another journal with the same records, as on a copied card."""
+        twin = FleetJournal(self.gateway_id, self.epoch, self._keeps_acknowledged)
+        twin._chains = {stream: replace(chain, records=list(chain.records)) for stream, chain in self._chains.items()}
+        return twin
 
     def is_acknowledged(self, *streams: str) -> bool:
         """Whether the cloud has everything of these streams."""

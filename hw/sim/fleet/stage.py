@@ -6,17 +6,20 @@ Everything is on the loopback address, on free ports, in one folder, and ends wi
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 ADDRESS: Final = "127.0.0.1"
 STARTING_SECONDS_MAX: Final = 60.0
+LOOK_S: Final = 0.05
 MOSQUITTO: Final = """listener {port} {address}
 allow_anonymous true
 persistence false
@@ -29,12 +32,20 @@ class StageError(Exception):
     """Something that is needed is missing or did not start. A sentence for people."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Program:
+    command: list[str]
+    is_up: Callable[[], bool]
+    user: str | None
+
+
 class Stage:
     """Processes that end together, in the order opposite to their start."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._programs: dict[str, _Program] = {}
         self._ending = ExitStack()
 
     def __enter__(self) -> "Stage":
@@ -51,8 +62,7 @@ class Stage:
         port = free_port()
         configuration = self.folder / "mosquitto.conf"
         configuration.write_text(MOSQUITTO.format(port=port, address=ADDRESS))
-        self._start("mosquitto", [program, "-c", str(configuration)])
-        self._wait_for("mosquitto", lambda: answers(port))
+        self._start("mosquitto", [program, "-c", str(configuration)], lambda: answers(port))
         return port
 
     def start_postgresql(self) -> str:
@@ -62,29 +72,40 @@ class Stage:
             raise StageError("PostgreSQL is missing: install the package postgresql, or name a database")
         place, data = self.folder / "pg", self.folder / "pg" / "data"
         data.mkdir(parents=True)
-        as_whom: list[str] = []
-        if os.geteuid() == 0:  # it refuses to run as root
-            as_whom = ["runuser", "-u", "postgres", "--"]
+        user = postgresql_user()
+        if user is not None:
             self.folder.chmod(0o755)
             for path in (place, data):
-                shutil.chown(path, "postgres")
-        making = [*as_whom, str(found[-1]), "-D", str(data), "-A", "trust", "-U", "wattgate", "-E", "UTF8"]
-        done = subprocess.run(making, cwd="/", capture_output=True, text=True, check=False)
+                shutil.chown(path, user)
+        making = [str(found[-1]), "-D", str(data), "-A", "trust", "-U", "wattgate", "-E", "UTF8"]
+        done = subprocess.run(making, cwd="/", user=user, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise StageError(f"initdb: {done.stderr.strip()}")
         server = [str(found[-1].with_name("postgres")), "-D", str(data), "-k", str(place), "-c", "listen_addresses="]
-        self._start("postgresql", [*as_whom, *server, "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB"])
         url = f"postgresql://wattgate@/postgres?host={place}"
-        self._wait_for("postgresql", lambda: connects(url))
+        command = [*server, "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB"]
+        self._start("postgresql", command, lambda: connects(url), user)
         return url
 
     def start_backend(self, db: str, port: int, keys: Path, workers: int = 1, options: Sequence[str] = ()) -> None:
         """The backend; it has subscribed when this returns."""
         command = [sys.executable, "-P", "-m", "cloud_sync.backend", "--db", db, "--broker", f"{ADDRESS}:{port}"]
         command += ["--keys", str(keys), "--workers", str(workers), *options]
-        self._start("backend", command)
         log = self.folder / "backend.log"
-        self._wait_for("backend", lambda: said(log, "connected") >= workers)
+        self._start("backend", command, lambda: said(log, "connected") >= workers)
+
+    def kill(self, name: str) -> None:
+        """Kills a program with all below it, as `kill -9` does. It can be started again."""
+        process = self.processes[name]
+        for pid in family(process.pid) if process.poll() is None else ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+    def start_again(self, name: str) -> None:
+        """Starts a program that has ended as it was started before; it is up when this returns."""
+        program = self._programs[name]
+        self._start(name, program.command, program.is_up, program.user)
 
     def memory_kb(self) -> dict[str, int]:
         """Resident memory of each, with its children, not counting twice what they share."""
@@ -96,19 +117,26 @@ class Stage:
         """Processor time each has used, with its children."""
         return {name: sum(used_seconds(pid) for pid in family(process.pid)) for name, process in self.processes.items()}
 
-    def _start(self, name: str, command: list[str]) -> None:
+    def _start(self, name: str, command: list[str], is_up: Callable[[], bool], user: str | None = None) -> None:
         with (self.folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(command, cwd="/", stdout=log, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(command, cwd="/", user=user, stdout=log, stderr=subprocess.STDOUT)
         self.processes[name] = process
+        self._programs[name] = _Program(command, is_up, user)
         self._ending.callback(end, process)
+        self._wait_for(name)
 
-    def _wait_for(self, name: str, is_up: Callable[[], bool]) -> None:
+    def _wait_for(self, name: str) -> None:
         until = time.monotonic() + STARTING_SECONDS_MAX
-        while not is_up():
+        while not self._programs[name].is_up():
             if self.processes[name].poll() is not None or time.monotonic() > until:
                 log = (self.folder / f"{name}.log").read_text(errors="replace")
                 raise StageError(f"{name} did not start:\n{log[-2000:]}")
-            time.sleep(0.05)
+            time.sleep(LOOK_S)
+
+
+def postgresql_user() -> str | None:
+    """Who runs PostgreSQL, which refuses to be root; None: whoever runs this."""
+    return "postgres" if os.geteuid() == 0 else None
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:

@@ -125,6 +125,10 @@ class BrokerClient:
             await self._lost.wait()
             events.disconnected("connection lost")
 
+    def leave(self, _reason: str) -> None:
+        """The gateway gives it up."""
+        self.lose()
+
     def lose(self) -> None:
         """The connection breaks."""
         self._events = None
