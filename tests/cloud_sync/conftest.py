@@ -183,14 +183,13 @@ class PostgresqlServer:
         self.folder, self._bin = folder, programs[-1].parent
         self._numbers = count(1)
         folder.chmod(0o755)
-        data = folder / "data"
+        data = self._data = folder / "data"
         data.mkdir()
         if os.geteuid() == 0:  # it refuses to run as root
             shutil.chown(data, "postgres")
             shutil.chown(folder, "postgres")
         self._run("initdb", "-D", str(data), "-A", "trust", "-U", "wattgate", "-E", "UTF8", "--no-sync")
-        options = f"-k {folder} -c listen_addresses= -c fsync=off -c max_connections=50"
-        self._run("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+        self.start()
         self.template = f"postgresql://wattgate@/wattgate_empty?host={folder}"
         self._make("wattgate_empty", "template1")
         open_database(self.template).close()
@@ -201,20 +200,58 @@ class PostgresqlServer:
         self._make(name, "wattgate_empty")
         return f"postgresql://wattgate@/{name}?host={self.folder}"
 
-    def stop(self) -> None:
-        self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "stop")
+    def start(self) -> None:
+        options = f"-k {self.folder} -c listen_addresses= -c fsync=off -c max_connections=50"
+        self._run("pg_ctl", "-D", str(self._data), "-w", "-l", str(self.folder / "log"), "-o", options, "start")
 
-    def _make(self, name: str, template: str) -> None:
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "stop")
+
+    @property
+    def pid(self) -> int:
+        """Of the postmaster."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def serving(self, url: str) -> list[int]:
+        """Processes that serve connections to this database."""
+        return [row[0] for row in self._ask("SELECT pid FROM pg_stat_activity WHERE datname = %s", (name_in(url),))]
+
+    def copy(self, url: str) -> str:
+        """The URL of a copy; nobody may be connected to the original."""
+        name = f"wattgate_{next(self._numbers)}"
+        self._make(name, name_in(url))
+        return url.replace(name_in(url), name)
+
+    def replace(self, url: str, copy: str) -> None:
+        """From now on the first is what the second is."""
+        self._ask(f"DROP DATABASE {name_in(url)} WITH (FORCE)")
+        self._make(name_in(url), name_in(copy))
+
+    def _ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         import psycopg
 
         with psycopg.connect(f"postgresql://wattgate@/postgres?host={self.folder}", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+            cursor = connection.execute(sql.encode(), parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def _make(self, name: str, template: str) -> None:
+        self._ask(f"CREATE DATABASE {name} TEMPLATE {template}")
 
     def _run(self, program: str, *arguments: str) -> None:
         as_whom = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         command = [*as_whom, str(self._bin / program), *arguments]
         done = subprocess.run(command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def name_in(url: str) -> str:
+    """The database that a URL of ours means."""
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture(scope="session")
+def new_postgresql() -> type[PostgresqlServer]:
+    return PostgresqlServer
 
 
 @pytest.fixture(scope="session")
