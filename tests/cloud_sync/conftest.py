@@ -207,6 +207,15 @@ class PostgresqlServer:
     def stop(self) -> None:
         self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "stop")
 
+    def forget(self) -> None:
+        """It was killed: its process ids, which nobody may have collected yet, mean nothing any more."""
+        for left in ("data/postmaster.pid", ".s.PGSQL.5432.lock"):
+            (self.folder / left).unlink(missing_ok=True)
+
+    @property
+    def is_running(self) -> bool:
+        return (self._data / "postmaster.pid").exists()
+
     @property
     def pid(self) -> int:
         """Of the postmaster."""

@@ -39,11 +39,16 @@ def own_postgresql(new_postgresql: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(params=["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.needs_program("psql"))])
-def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """Where databases are made, backed up and restored, on each engine."""
     from tests.cloud_sync.faults.programs import SqliteDatabases
 
-    return SqliteDatabases(tmp_path) if request.param == "SQLite" else request.getfixturevalue("own_postgresql")
+    if request.param == "SQLite":
+        yield SqliteDatabases(tmp_path)
+        return
+    server = request.getfixturevalue("own_postgresql")
+    yield server
+    server.start()  # whatever a test that failed has left of it
 
 
 @pytest.fixture(

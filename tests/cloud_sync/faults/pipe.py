@@ -9,13 +9,16 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+
+from cloud_sync.wire import STREAMS, unpack_text
 
 PUBLISH: Final = 3
 PUBACK: Final = 4
 TROUBLE_SHARE: Final = 0.25  # of the messages, while there is trouble
+HALF: Final = 0.5
 HELD_BACK_MAX: Final = 4
 HELD_BACK_SECONDS_MAX: Final = 0.1
 
@@ -94,13 +97,23 @@ class Pipe:
             return None
         return self._random.choice(sorted(self.trouble))
 
-    def mangled(self, payload: bytes, kind: str) -> bytes:
+    def mangled(self, topic: bytes, payload: bytes, kind: str) -> bytes:
+        """What becomes of a message that is cut off, or that somebody has changed."""
         if kind == "truncated":
-            return payload[: self._random.randrange(len(payload))] if payload else payload
+            return payload[: self._random.randrange(len(payload))]
+        channel = topic.rpartition(b"/")[2].decode()
+        if channel in STREAMS and self._random.random() < HALF:
+            return self._continued_wrongly(payload)
         spoiled = bytearray(payload)
-        for _ in range(1 + len(spoiled) // 50):
-            spoiled[self._random.randrange(len(spoiled))] ^= 1 << self._random.randrange(8)
+        for place in {0, self._random.randrange(len(spoiled))}:  # the first byte says what it is: it never fits then
+            spoiled[place] ^= 1 << self._random.randrange(2, 8)
         return bytes(spoiled)
+
+    def _continued_wrongly(self, payload: bytes) -> bytes:
+        """Records of somebody who does not know what came before them, or calls it another epoch."""
+        said: dict[str, Any] = msgspec.json.decode(unpack_text(payload))
+        change = self._random.choice([{"prev": "5a" * 32}, {"epoch": 7}, {"epoch": 7, "first": 1}, {"gw": "gw-9"}])
+        return b"\0" + msgspec.json.encode(said | change)
 
 
 class _Way:
@@ -148,7 +161,7 @@ class _Way:
                 self._source.write(_packet(PUBACK << 4, message.packet_id))
             return
         if kind in ("truncated", "forged") and message.payload:
-            message.payload = self._pipe.mangled(message.payload, kind)
+            message.payload = self._pipe.mangled(message.topic, message.payload, kind)
         yield message.packet
         if kind == "duplicated":
             yield message.packet

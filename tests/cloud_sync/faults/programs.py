@@ -16,6 +16,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+from cloud_sync.keys import KEYRING_FILE
+
 ADDRESS: Final = "127.0.0.1"
 PAUSE_SECONDS_MAX: Final = 0.2
 PORTS: Final = (15_000, 32_000)  # below what Linux gives to outgoing connections
@@ -157,8 +159,17 @@ class BackendProgram(Program):
         return self.log.read_text("utf-8") if self.log.exists() else ""
 
 
+def gateway_program(card: Path, keys: Path, gateway_id: str, port: int, charges: int) -> Program:
+    """One gateway on its card."""
+    script = Path(__file__).with_name("gateway.py")
+    told = [str(card), str(keys / KEYRING_FILE), gateway_id, f"{ADDRESS}:{port}", str(charges)]
+    return Program([sys.executable, str(script), *told], card.with_suffix(".log"))
+
+
 class SqliteDatabases:
     """Files. Their server is the backend itself."""
+
+    server = None
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._numbers = folder, count(1)
@@ -210,6 +221,12 @@ class PostgresqlDatabases:
         for pid in [postmaster, *_children(postmaster)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self.server.forget()
+
+    def start(self) -> None:
+        """Again, if it is not running."""
+        if not self.server.is_running:
+            self.server.start()
 
     def limit_files(self, place: str, size_bytes: int) -> None:
         """No file may grow any more under the hands of those who serve this database now."""

@@ -7,6 +7,7 @@ waits until nothing is under way any more; then both sides must agree to the byt
 import asyncio
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,8 @@ from cloud_sync.backend.backend import Backend
 from cloud_sync.backend.database import failures
 from cloud_sync.keys import KeyRing, generate_key_directory
 from tests.cloud_sync.faults.gateway import ACCOUNT, Card, Gateway
-from tests.cloud_sync.faults.programs import BackendProgram, Broker
+from tests.cloud_sync.faults.pipe import Pipe
+from tests.cloud_sync.faults.programs import BackendProgram, Broker, Program, gateway_program
 
 GATEWAYS: Final = ("gw-1", "gw-2", "gw-3")
 METER: Final = "m-1"
@@ -44,14 +46,17 @@ class Street:
         self.backend = BackendProgram(folder, place, self.backend_ports, self.keys)
         self.payments: dict[str, str] = {}  # payment id -> gateway
         self.cids: dict[str, str] = {}  # payment id -> command id, once the bank was told
+        self.pipes: list[Pipe] = []  # before the first broker: the gateways' and the backend's
         self.is_kept = True  # the backend is started again when it has ended
         self._boots = itertools.count(1)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._banking: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Everything is up, and everything ends."""
+    async def running(self, piped: bool = False, outside: Sequence[str] = ()) -> AsyncIterator[None]:
+        """Everything is up, and everything ends. `piped`: nobody reaches the broker but through `pipes`."""
+        if piped:
+            await self._lay_pipes()
         with contextlib.closing(Backend.from_directory(self.place, self.keys)) as backend:
             backend.enroll_all(GATEWAYS, AT)
         self.backend = BackendProgram(self.folder, self.place, self.backend_ports, self.keys)
@@ -62,7 +67,8 @@ class Street:
                     broker.start()
             await comes_true(lambda: any(broker.is_ready for broker in self.brokers), "a broker that answers")
             for name in GATEWAYS:
-                self.start_gateway(name)
+                if name not in outside:
+                    self.start_gateway(name)
             yield
         finally:
             keeping.cancel()
@@ -71,9 +77,17 @@ class Street:
             ended = await asyncio.gather(*self._tasks.values(), return_exceptions=True)
             for program in (self.backend, *self.brokers):
                 program.kill()
+            for pipe in self.pipes:
+                pipe.close()
             for card in self.cards.values():
                 card.close()
         assert not [one for one in ended if not isinstance(one, asyncio.CancelledError)], ended
+
+    async def _lay_pipes(self) -> None:
+        self.pipes = [Pipe(self.broker.port, seed) for seed in (1, 2)]
+        for pipe in self.pipes:
+            await pipe.start()
+        self.gateway_ports, self.backend_ports = [self.pipes[0].port], [self.pipes[1].port]
 
     # --- parts that come and go ---
 
@@ -89,6 +103,10 @@ class Street:
         task = self._tasks.pop(name)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+    def gateway_outside(self, name: str, charges: int) -> Program:
+        """The gateway as a process of its own, which charges until its card holds so many."""
+        return gateway_program(self.cards[name].path, self.keys, name, self.gateway_ports[0], charges)
 
     async def _keep_backend(self) -> None:
         """What systemd does for a service with Restart=always."""
@@ -141,8 +159,25 @@ class Street:
         with contextlib.closing(Backend.from_directory(self.place, self.keys)) as backend:
             return question(backend)
 
+    async def quarantined(self) -> Counter[str]:
+        """Messages that were not believed, by reason."""
+        found: Counter[str] = Counter()
+        for row in await self.ask(Backend.quarantined):
+            found[str(row["reason"])] += int(row["count"])
+        return found
+
     async def alarms(self) -> set[str]:
         return {str(alarm["kind"]) for alarm in await self.ask(Backend.alarms)}
+
+    async def takes_records(self) -> None:
+        """Waits until the backend has acknowledged something that was not there before."""
+        before = self._acked()
+        for gateway in self.gateways.values():
+            gateway.charge(1)
+        await comes_true(lambda: self._acked() > before, "an acknowledgement")
+
+    def _acked(self) -> int:
+        return sum(head.acked_seq for card in self.cards.values() for head in card.heads().values())
 
     # --- the end ---
 
