@@ -188,7 +188,7 @@ class PostgresqlServer:
         if os.geteuid() == 0:  # it refuses to run as root
             shutil.chown(data, "postgres")
             shutil.chown(folder, "postgres")
-        self._run("initdb", "-D", str(data), "-A", "trust", "-U", "wattgate", "-E", "UTF8", "--no-sync")
+        self.run("initdb", "-D", str(data), "-A", "trust", "-U", "wattgate", "-E", "UTF8", "--no-sync")
         self.start()
         self.template = f"postgresql://wattgate@/wattgate_empty?host={folder}"
         self._make("wattgate_empty", "template1")
@@ -202,10 +202,10 @@ class PostgresqlServer:
 
     def start(self) -> None:
         options = f"-k {self.folder} -c listen_addresses= -c fsync=off -c max_connections=50"
-        self._run("pg_ctl", "-D", str(self._data), "-w", "-l", str(self.folder / "log"), "-o", options, "start")
+        self.run("pg_ctl", "-D", str(self._data), "-w", "-l", str(self.folder / "log"), "-o", options, "start")
 
     def stop(self) -> None:
-        self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "stop")
+        self.run("pg_ctl", "-D", str(self._data), "-m", "immediate", "stop")
 
     def forget(self) -> None:
         """It was killed: its process ids, which nobody may have collected yet, mean nothing any more."""
@@ -246,7 +246,8 @@ class PostgresqlServer:
     def _make(self, name: str, template: str) -> None:
         self._ask(f"CREATE DATABASE {name} TEMPLATE {template}")
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def run(self, program: str, *arguments: str) -> None:
+        """Runs a program of PostgreSQL's, or any other by its whole path, as the server's user."""
         as_whom = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         command = [*as_whom, str(self._bin / program), *arguments]
         done = subprocess.run(command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -107,12 +107,19 @@ class Card:
 
 
 class Gateway:
-    """Charges, obeys orders, and keeps the cloud in step, until cancelled. `clock` gives Unix seconds and quality."""
+    """Charges, obeys orders, and keeps the cloud in step, until cancelled."""
 
     def __init__(
-        self, card: Card, ring: KeyRing, brokers: Sequence[tuple[str, int]], boot: str, at: int = 5000, ntp: bool = True
+        self,
+        card: Card,
+        ring: KeyRing,
+        brokers: Sequence[tuple[str, int]],
+        boot: str,
+        at: int = 5000,
+        is_clock_trusted: bool = True,
     ) -> None:
-        self.card, self._ring, self._at, self._ntp = card, ring, at, ntp
+        """`at`: what its clock says, Unix seconds, for as long as it runs."""
+        self.card, self._ring, self._at, self._is_clock_trusted = card, ring, at, is_clock_trusted
         self.orders_seen = 0
         self.refused: list[str] = []
         settings = SessionSettings(batch_records_max=20).capped(PAUSE_SECONDS_MAX)
@@ -124,7 +131,7 @@ class Gateway:
             self.session,
             MqttTransport(told.capped(PAUSE_SECONDS_MAX), chance),
             card,
-            lambda: HelloFacts(at=at, clock_quality="ntp" if ntp else "unset", roster=()),
+            lambda: HelloFacts(at=at, clock_quality="ntp" if is_clock_trusted else "unset", roster=()),
             self.take_order,
             self.take_document,
             lambda _at: None,
@@ -148,7 +155,7 @@ class Gateway:
         if isinstance(order, OrderRefused):
             self.refused.append(order.reason)
             return
-        refusal = window_refusal(order, self._at, self._ntp)
+        refusal = window_refusal(order, self._at, self._is_clock_trusted)
         amount_nano = int(order.args["amount_nano"]) if order.type == "credit" else 0
         with self.card.database:
             self.card.database.execute("BEGIN")

@@ -112,8 +112,8 @@ class Pipe:
     def _continued_wrongly(self, payload: bytes) -> bytes:
         """Records of somebody who does not know what came before them, or calls it another epoch."""
         said: dict[str, Any] = msgspec.json.decode(unpack_text(payload))
-        change = self._random.choice([{"prev": "5a" * 32}, {"epoch": 7}, {"epoch": 7, "first": 1}, {"gw": "gw-9"}])
-        return b"\0" + msgspec.json.encode(said | change)
+        changes: list[dict[str, Any]] = [{"prev": "5a" * 32}, {"epoch": 7}, {"epoch": 7, "first": 1}, {"gw": "gw-9"}]
+        return b"\0" + msgspec.json.encode(said | self._random.choice(changes))
 
 
 class _Way:

@@ -41,7 +41,10 @@ NATS: Final = """
 server_name: "{name}"
 listen: "127.0.0.1:{client}"
 jetstream {{ store_dir: "{folder}/{name}" }}
-mqtt {{ listen: "127.0.0.1:{port}" }}
+mqtt {{
+  listen: "127.0.0.1:{port}"
+  stream_replicas: {size}, consumer_replicas: {size}, consumer_memory_storage: true
+}}
 """
 NATS_CLUSTER: Final = """
 cluster {{ name: "street", listen: "127.0.0.1:{own}", routes: [{routes}] }}
@@ -130,7 +133,7 @@ def new_nats_cluster(folder: Path, size: int) -> list[Broker]:
     ports = {name: (free_port(), free_port(), free_port()) for name in names}
     brokers = []
     for name, (client, port, own) in ports.items():
-        text = NATS.format(name=name, client=client, folder=folder, port=port)
+        text = NATS.format(name=name, client=client, folder=folder, port=port, size=size)
         if size > 1:
             routes = ", ".join(f'"nats://{ADDRESS}:{ports[other][2]}"' for other in names if other != name)
             text += NATS_CLUSTER.format(own=own, routes=routes)
@@ -228,10 +231,10 @@ class PostgresqlDatabases:
         if not self.server.is_running:
             self.server.start()
 
-    def limit_files(self, place: str, size_bytes: int) -> None:
-        """No file may grow any more under the hands of those who serve this database now."""
+    def limit_files(self, place: str) -> None:
+        """Nothing more goes into any file by the hands of those who serve this database now."""
         for pid in self.server.serving(place):
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+            self.server.run("/usr/bin/prlimit", f"--pid={pid}", "--fsize=0")
 
 
 def _children(parent: int) -> list[int]:

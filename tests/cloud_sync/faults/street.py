@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from cloud_sync.backend.backend import Backend
 from cloud_sync.backend.database import failures
 from cloud_sync.keys import KeyRing, generate_key_directory
 from tests.cloud_sync.faults.gateway import ACCOUNT, Card, Gateway
 from tests.cloud_sync.faults.pipe import Pipe
-from tests.cloud_sync.faults.programs import BackendProgram, Broker, Program, gateway_program
+from tests.cloud_sync.faults.programs import ADDRESS, BackendProgram, Broker, Program, gateway_program
 
 GATEWAYS: Final = ("gw-1", "gw-2", "gw-3")
 METER: Final = "m-1"
@@ -35,15 +35,17 @@ _Answer = TypeVar("_Answer")
 class Street:
     """Three gateways at one backend. Use it with `async with street.running()`."""
 
-    def __init__(self, folder: Path, place: str, broker: Broker, others: Sequence[Broker] = ()) -> None:
+    def __init__(self, folder: Path, place: str, broker: Broker, *others: Broker, is_sharded: bool = False) -> None:
+        """`is_sharded`: each broker has a backend of its own; else one walks from the first to the others."""
+        self.is_sharded = is_sharded
         self.folder, self.place, self.broker, self.brokers = folder, place, broker, [broker, *others]
         self.keys = folder / "keys"
         self.ring: KeyRing = generate_key_directory(self.keys)
         self.backend_ports = [one.port for one in self.brokers]
-        self.gateway_ports = [one.port for one in self.brokers]
+        self.gateway_ports = {name: [one.port for one in self.brokers] for name in GATEWAYS}
         self.cards = {name: Card(folder / f"{name}.db", name) for name in GATEWAYS}
         self.gateways: dict[str, Gateway] = {}
-        self.backend = BackendProgram(folder, place, self.backend_ports, self.keys)
+        self.backends: list[BackendProgram] = []
         self.payments: dict[str, str] = {}  # payment id -> gateway
         self.cids: dict[str, str] = {}  # payment id -> command id, once the bank was told
         self.pipes: list[Pipe] = []  # before the first broker: the gateways' and the backend's
@@ -53,13 +55,19 @@ class Street:
         self._banking: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
-    async def running(self, piped: bool = False, outside: Sequence[str] = ()) -> AsyncIterator[None]:
-        """Everything is up, and everything ends. `piped`: nobody reaches the broker but through `pipes`."""
+    async def running(
+        self, piped: bool = False, outside: Sequence[str] = (), at: int = AT, is_clock_trusted: bool = True
+    ) -> AsyncIterator[None]:
+        """Everything is up, and everything ends. `piped`: nobody reaches the broker but through `pipes`.
+
+        `outside`: gateways that the test starts. `at`, `is_clock_trusted`: what the clocks of the others say.
+        """
         if piped:
             await self._lay_pipes()
         with contextlib.closing(Backend.from_directory(self.place, self.keys)) as backend:
             backend.enroll_all(GATEWAYS, AT)
-        self.backend = BackendProgram(self.folder, self.place, self.backend_ports, self.keys)
+        shares = [[port] for port in self.backend_ports] if self.is_sharded else [self.backend_ports]
+        self.backends = [BackendProgram(self.folder, self.place, ports, self.keys) for ports in shares]
         keeping = asyncio.create_task(self._keep_backend())
         try:
             for broker in self.brokers:
@@ -68,14 +76,14 @@ class Street:
             await comes_true(lambda: any(broker.is_ready for broker in self.brokers), "a broker that answers")
             for name in GATEWAYS:
                 if name not in outside:
-                    self.start_gateway(name)
+                    self.start_gateway(name, at, is_clock_trusted)
             yield
         finally:
             keeping.cancel()
             for task in [*self._banking, *self._tasks.values()]:
                 task.cancel()
             ended = await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-            for program in (self.backend, *self.brokers):
+            for program in (*self.backends, *self.brokers):
                 program.kill()
             for pipe in self.pipes:
                 pipe.close()
@@ -83,21 +91,39 @@ class Street:
                 card.close()
         assert not [one for one in ended if not isinstance(one, asyncio.CancelledError)], ended
 
+    @property
+    def backend(self) -> BackendProgram:
+        """The one, or the first broker's."""
+        return self.backends[0]
+
     async def _lay_pipes(self) -> None:
         self.pipes = [Pipe(self.broker.port, seed) for seed in (1, 2)]
         for pipe in self.pipes:
             await pipe.start()
-        self.gateway_ports, self.backend_ports = [self.pipes[0].port], [self.pipes[1].port]
+        self.gateway_ports = {name: [self.pipes[0].port] for name in GATEWAYS}
+        self.backend_ports = [self.pipes[1].port]
 
     # --- parts that come and go ---
 
-    def start_gateway(self, name: str, **clock: Any) -> Gateway:
+    def start_gateway(self, name: str, at: int = AT, is_clock_trusted: bool = True) -> None:
         """A boot of this gateway from its card."""
-        boot = f"boot-{next(self._boots)}"
-        ports = [("127.0.0.1", port) for port in self.gateway_ports]
-        gateway = self.gateways[name] = Gateway(self.cards[name], self.ring, ports, boot, **clock)
+        gateway = self.gateways[name] = self._booted(self.cards[name], at, is_clock_trusted)
         self._tasks[name] = asyncio.create_task(gateway.run())
-        return gateway
+
+    def _booted(self, card: Card, at: int = AT, is_clock_trusted: bool = True) -> Gateway:
+        ports = [(ADDRESS, port) for port in self.gateway_ports[card.gateway_id]]
+        return Gateway(card, self.ring, ports, f"boot-{next(self._boots)}", at, is_clock_trusted)
+
+    @contextlib.asynccontextmanager
+    async def twin_of(self, name: str, copied_card: Path) -> AsyncIterator[None]:
+        """Another device that calls itself so, with a copy of the card."""
+        with contextlib.closing(Card(copied_card, name)) as card:
+            task = asyncio.create_task(self._booted(card).run())
+            try:
+                yield
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     async def stop_gateway(self, name: str) -> None:
         task = self._tasks.pop(name)
@@ -106,13 +132,14 @@ class Street:
 
     def gateway_outside(self, name: str, charges: int) -> Program:
         """The gateway as a process of its own, which charges until its card holds so many."""
-        return gateway_program(self.cards[name].path, self.keys, name, self.gateway_ports[0], charges)
+        return gateway_program(self.cards[name].path, self.keys, name, self.gateway_ports[name][0], charges)
 
     async def _keep_backend(self) -> None:
         """What systemd does for a service with Restart=always."""
         while True:
-            if self.is_kept and not self.backend.is_running:
-                self.backend.start()
+            for backend in self.backends:
+                if self.is_kept and not backend.is_running:
+                    backend.start()
             await asyncio.sleep(RESTART_SECONDS)
 
     # --- load ---
@@ -142,6 +169,10 @@ class Street:
             with contextlib.suppress(*failures(OSError)):
                 self.cids[payment_id] = await self.ask(credit)
             await asyncio.sleep(ROUND_SECONDS)
+
+    async def banks_are_done(self) -> None:
+        """Waits until every payment is in the database, whether its gateway knows of it or not."""
+        await comes_true(lambda: not self._banking, "the end of all payments")
 
     async def pay_again(self) -> None:
         """Every bank asks for every payment once more, as after a night without answers."""
