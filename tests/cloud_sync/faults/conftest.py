@@ -38,7 +38,10 @@ def own_postgresql(new_postgresql: Any) -> Iterator[Any]:
         server.stop()
 
 
-@pytest.fixture(params=["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.needs_program("psql"))])
+# The quick tier sees each fault once: with Mosquitto, on SQLite.
+@pytest.fixture(
+    params=["SQLite", pytest.param("PostgreSQL", marks=[pytest.mark.needs_program("psql"), pytest.mark.slow])]
+)
 def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """Where databases are made, backed up and restored, on each engine."""
     from tests.cloud_sync.faults.programs import SqliteDatabases
@@ -53,9 +56,9 @@ def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture(
     params=[
-        "amqtt",
+        pytest.param("amqtt", marks=pytest.mark.slow),
         pytest.param("Mosquitto", marks=pytest.mark.needs_program("mosquitto")),
-        pytest.param("NATS", marks=pytest.mark.needs_program("nats-server")),
+        pytest.param("NATS", marks=[pytest.mark.needs_program("nats-server"), pytest.mark.slow]),
     ]
 )
 def one_broker(request: pytest.FixtureRequest, tmp_path: Path) -> "Broker":

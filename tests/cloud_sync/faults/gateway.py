@@ -117,6 +117,7 @@ class Gateway:
         boot: str,
         at: int = 5000,
         is_clock_trusted: bool = True,
+        subscribe_qos: int = 1,
     ) -> None:
         """`at`: what its clock says, Unix seconds, for as long as it runs."""
         self.card, self._ring, self._at, self._is_clock_trusted = card, ring, at, is_clock_trusted
@@ -126,7 +127,9 @@ class Gateway:
         chance = random.Random(f"{card.gateway_id} {boot}").random
         self.session = SyncSession(card.gateway_id, boot, "1.0", card.heads(), ring, chance, settings)
         addresses = tuple(BrokerAddress(host, port) for host, port in brokers)
-        told = TransportSettings(card.gateway_id, addresses, self.session.topics(), self.session.will())
+        told = TransportSettings(
+            card.gateway_id, addresses, self.session.topics(), self.session.will(), subscribe_qos=subscribe_qos
+        )
         self.link = CloudLink(
             self.session,
             MqttTransport(told.capped(PAUSE_SECONDS_MAX), chance),

@@ -46,6 +46,7 @@ class Street:
         self.cards = {name: Card(folder / f"{name}.db", name) for name in GATEWAYS}
         self.gateways: dict[str, Gateway] = {}
         self.backends: list[BackendProgram] = []
+        self.subscribe_qos = 1  # of the gateways
         self.payments: dict[str, str] = {}  # payment id -> gateway
         self.cids: dict[str, str] = {}  # payment id -> command id, once the bank was told
         self.pipes: list[Pipe] = []  # before the first broker: the gateways' and the backend's
@@ -112,7 +113,7 @@ class Street:
 
     def _booted(self, card: Card, at: int = AT, is_clock_trusted: bool = True) -> Gateway:
         ports = [(ADDRESS, port) for port in self.gateway_ports[card.gateway_id]]
-        return Gateway(card, self.ring, ports, f"boot-{next(self._boots)}", at, is_clock_trusted)
+        return Gateway(card, self.ring, ports, f"boot-{next(self._boots)}", at, is_clock_trusted, self.subscribe_qos)
 
     @contextlib.asynccontextmanager
     async def twin_of(self, name: str, copied_card: Path) -> AsyncIterator[None]:
