@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.cloud_sync.faults.programs import Broker
     from tests.cloud_sync.faults.street import Street
 
-CELL_SECONDS_MAX: Final = 75.0
+CELL_SECONDS_MAX: Final = 180.0
 PACKAGE: Final = "tests.cloud_sync.faults"
 
 for _name in ("gateway", "pipe", "programs", "street"):

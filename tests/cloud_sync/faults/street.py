@@ -26,7 +26,7 @@ CREDIT_NANO: Final = 1_000_000_000
 AT: Final = 5000
 ROUND_SECONDS: Final = 0.02
 POLL_SECONDS: Final = 0.02
-SETTLING_SECONDS_MAX: Final = 45.0
+SETTLING_SECONDS_MAX: Final = 90.0
 RESTART_SECONDS: Final = 0.1
 
 _Answer = TypeVar("_Answer")
@@ -289,7 +289,7 @@ def _postings(card: Card) -> list[int]:
     return [int(msgspec.json.decode(body)["posting_nano"]) for _seq, _hash, body in rows.get("led", [])]
 
 
-async def comes_true(condition: Callable[[], object], what: str, within_s: float = 20.0) -> None:
+async def comes_true(condition: Callable[[], object], what: str, within_s: float = 60.0) -> None:
     """Waits for what a process or a socket brings about."""
     try:
         async with asyncio.timeout(within_s):
