@@ -6,6 +6,7 @@ Everything listens on the loopback address and ends with its test.
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -151,9 +152,7 @@ class BrokerProcess:
     """A real broker that can be killed and started again on its port."""
 
     def __init__(self, command: Callable[[int], list[str]], until: Callable[..., None]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = port_nobody_is_given()
         self._command = command
         self._until = until
         self._process: subprocess.Popen[bytes] | None = None
@@ -172,6 +171,15 @@ class BrokerProcess:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
             return True
         return False
+
+
+def port_nobody_is_given() -> int:
+    """A free port below those of outgoing connections: who knocks at a killed broker could else be given its port."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((ADDRESS, port))
+            return port
 
 
 class PostgresqlServer:
