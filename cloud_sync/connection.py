@@ -109,7 +109,8 @@ class Connection:
         if not self._settings.topics:
             self._granted(None)
             return
-        result, _mid = self._client.subscribe([(topic, 1) for topic in self._settings.topics])
+        qos = self._settings.subscribe_qos
+        result, _mid = self._client.subscribe([(topic, qos) for topic in self._settings.topics])
         if result != mqtt.MQTT_ERR_SUCCESS:
             self._lose(f"subscribe: {mqtt.error_string(result)}")
 

@@ -50,6 +50,7 @@ class TransportSettings(msgspec.Struct, frozen=True):
     reconnect_seconds_min: float = 1.0
     reconnect_seconds_max: float = 120.0
     stall_seconds: float = 60.0  # longest wait for a PUBACK before the client is rebuilt
+    subscribe_qos: int = 1  # 0 spares a NATS cluster a replicated consumer for each topic of each gateway
     waiting_max: int = 256  # messages waiting for room; the rest is dropped, the session sends it again
 
     def capped(self, seconds_max: float) -> "TransportSettings":

@@ -16,7 +16,7 @@ from cloud_sync.backend.database import open_database, transaction
 from cloud_sync.backend.enrolment import enroll_all
 from cloud_sync.backend.ingest import Ingest, Received
 from cloud_sync.backend.relay import RESEND_SECONDS_MAX, CommandRelay
-from cloud_sync.backend.survey import Survey
+from cloud_sync.backend.survey import PAUSE_SECONDS_MAX, Survey
 from cloud_sync.keys import KEYRING_FILE, KeyRing, Role, Signer, load_key_ring, load_signers
 from cloud_sync.session import Publish
 
@@ -30,25 +30,29 @@ class Backend:
         ring: KeyRing,
         signers: Mapping[Role, Signer],
         resend_seconds_max: float = RESEND_SECONDS_MAX,
+        brokers: str = "",
     ) -> None:
-        """Needs the ingest key; without another key the orders of its role cannot be placed."""
+        """Needs the ingest key; without another key the orders of its role cannot be placed.
+
+        `brokers`: a name for those it is at. Of all backends with one name one sends commands of its own accord.
+        """
         self.database = open_database(db_path)
         self.desk = CommandDesk(self.database, ring, signers)
         self._ingest = Ingest(self.database, signers[Role.INGEST])
         self._ingest_signer = signers[Role.INGEST]
-        capped = {} if resend_seconds_max == RESEND_SECONDS_MAX else {"pause_seconds_max": resend_seconds_max}
-        self._survey = Survey(self.database, self._ingest_signer, **capped)
-        self._relay = CommandRelay(self.database, resend_seconds_max)
+        self._relay = CommandRelay(self.database, resend_seconds_max, brokers)
+        pause_seconds_max = PAUSE_SECONDS_MAX if resend_seconds_max == RESEND_SECONDS_MAX else resend_seconds_max
+        self._survey = Survey(self.database, self._ingest_signer, pause_seconds_max, brokers)
 
     @classmethod
     def from_directory(
-        cls, db_path: Path | str, keys: Path, resend_seconds_max: float = RESEND_SECONDS_MAX
+        cls, db_path: Path | str, keys: Path, resend_seconds_max: float = RESEND_SECONDS_MAX, brokers: str = ""
     ) -> "Backend":
         """With the keys of a key directory (cloud_sync.keys). Raises ValueError or OSError."""
         signers = load_signers(keys)
         if Role.INGEST not in signers:
             raise ValueError(f"{keys}: no private ingest key")
-        return cls(db_path, load_key_ring(keys / KEYRING_FILE), signers, resend_seconds_max)
+        return cls(db_path, load_key_ring(keys / KEYRING_FILE), signers, resend_seconds_max, brokers)
 
     def close(self) -> None:
         self.database.close()

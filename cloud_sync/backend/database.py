@@ -98,8 +98,11 @@ class Database(Protocol):
     def holding(self, column: str) -> str:
         """The condition that a column of bytes holds the bytes that `?` stands for."""
 
-    def lead(self) -> bool:
-        """Whether this connection is the one of all that sends commands of its own accord; it stays so while open."""
+    def lead(self, brokers: str) -> bool:
+        """Whether this connection is the one of all at these brokers that sends commands of its own accord.
+
+        It stays so while open. Who is at other brokers reaches other gateways, so each of them needs one that sends.
+        """
 
     def queue(self) -> None:
         """Waits for other transactions that did the same to end: for rows that belong to no gateway alone."""

@@ -8,6 +8,7 @@ as in SQLite, and workers do not wait for each other. `synchronous_commit` stays
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, cast
+from zlib import crc32
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -16,7 +17,7 @@ from cloud_sync.backend.database import Rows, Table
 
 _EVERYTHING: Final = 0x57474244  # advisory lock; these have one beside it
 _QUEUE: Final = 1
-_LEAD: Final = 2
+_LEADERS: Final = _EVERYTHING + 1  # beside it: which brokers
 _USABLE: Final = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
 
@@ -81,9 +82,10 @@ class PostgresqlDatabase:
     def holding(self, column: str) -> str:
         return f"position(? IN {column}) > 0"
 
-    def lead(self) -> bool:
+    def lead(self, brokers: str) -> bool:
         if not self._leads:
-            sql = f"SELECT pg_try_advisory_lock({_EVERYTHING}, {_LEAD})"  # until the connection ends
+            group = crc32(brokers.encode()) - 2**31  # an int of 32 bits; two lists of one group only wait for an hello
+            sql = f"SELECT pg_try_advisory_lock({_LEADERS}, {group})"  # until the connection ends
             self._leads = bool(self.execute(sql).fetchone()[0])
         return self._leads
 

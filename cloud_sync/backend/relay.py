@@ -32,14 +32,16 @@ class _Schedule:
 class CommandRelay:
     """Which commands go out now. It has signed nothing and can sign nothing."""
 
-    def __init__(self, database: Database, resend_seconds_max: float = RESEND_SECONDS_MAX) -> None:
+    def __init__(self, database: Database, resend_seconds_max: float = RESEND_SECONDS_MAX, brokers: str = "") -> None:
+        """`brokers`: the name of those that this worker is at. Of the workers with one name one sends."""
         self._database = database
+        self._brokers = brokers
         self._resend_seconds_max = resend_seconds_max
         self._schedules: dict[str, _Schedule] = {}
 
     def due(self, now: float) -> list[Publish]:
-        """Messages to send now. Of several workers at one database one sends: the others have none."""
-        if not self._database.lead():
+        """Messages to send now. Of several workers at the same brokers one sends: the others have none."""
+        if not self._database.lead(self._brokers):
             return []
         pending = pending_commands(self._database)
         unanswered = {command.cid for command in pending}
@@ -50,7 +52,7 @@ class CommandRelay:
         """Messages for gateways that have just come back, whoever sends otherwise."""
         back = frozenset(gateway_ids)
         messages = self._send(pending_commands(self._database, sorted(back)), now, back)
-        if not self._database.lead():
+        if not self._database.lead(self._brokers):
             self._schedules.clear()  # whoever leads has his own
         return messages
 

@@ -19,6 +19,7 @@ from cloud_sync.backend.backend import Backend
 from cloud_sync.backend.database import POSTGRESQL_SCHEMES, failures, migrate, open_existing
 from cloud_sync.backend.enrolment import enroll_all
 from cloud_sync.backend.log import say
+from cloud_sync.backend.relay import RESEND_SECONDS_MAX
 from cloud_sync.backend.service import BackendService, ServiceSettings, wall_clock
 from cloud_sync.backend.shares import Share, Split, shares_subscriptions, topics_of
 from cloud_sync.backend.workers import keep_workers
@@ -147,8 +148,9 @@ class _Opening:
 
     def __call__(self) -> Backend:
         given = self.options
-        pause = {} if given.timer_max is None else {"resend_seconds_max": given.timer_max}
-        backend = Backend.from_directory(given.db, given.keys, **pause)
+        pause = RESEND_SECONDS_MAX if given.timer_max is None else given.timer_max
+        brokers = " ".join(f"{broker.host}:{broker.port}" for broker in given.broker)
+        backend = Backend.from_directory(given.db, given.keys, pause, brokers)
         if given.enroll:
             backend.enroll_all(given.enroll, wall_clock())
         return backend

@@ -53,7 +53,7 @@ class SqliteDatabase(sqlite3.Connection):
     def holding(self, column: str) -> str:
         return f"instr({column}, ?) > 0"
 
-    def lead(self) -> bool:
+    def lead(self, brokers: str) -> bool:
         return True
 
     def queue(self) -> None:

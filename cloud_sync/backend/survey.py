@@ -23,8 +23,16 @@ PAUSE_GROWTH: Final = 10.0
 class Survey:
     """Goes through all gateways again and again, also those of which no hello came: it may have been lost."""
 
-    def __init__(self, database: Database, signer: Signer, pause_seconds_max: float = PAUSE_SECONDS_MAX) -> None:
+    def __init__(
+        self,
+        database: Database,
+        signer: Signer,
+        pause_seconds_max: float = PAUSE_SECONDS_MAX,
+        brokers: str = "",
+    ) -> None:
+        """`brokers`: the name of those that this worker is at. Of the workers with one name one tells."""
         self._database = database
+        self._brokers = brokers
         self._signer = signer
         self._pause_seconds_max = pause_seconds_max
         self._pause_seconds = min(PAUSE_SECONDS_FIRST, pause_seconds_max)
@@ -32,8 +40,8 @@ class Survey:
         self._due_at = float("-inf")
 
     def next_turn(self, at: int, now: float) -> list[Publish]:
-        """Acks for the next gateways; none until it is time. Of several workers at one database one is told them."""
-        if now < self._due_at or not self._database.lead():
+        """Acks for the next gateways; none until it is time. Of several workers at the same brokers one is told them."""
+        if now < self._due_at or not self._database.lead(self._brokers):
             return []
         sql = "SELECT id, epoch FROM gateway WHERE id > ? ORDER BY id LIMIT ?"
         gateways = self._database.execute(sql, (self._last_id, GATEWAYS_PER_TURN)).fetchall()

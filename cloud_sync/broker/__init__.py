@@ -1,1 +1,1 @@
-"""The broker between gateways and backend: what it must be told, as files for Mosquitto."""
+"""The broker between gateways and backend: what it must be told, as files for Mosquitto and NATS."""

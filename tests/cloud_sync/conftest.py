@@ -6,6 +6,7 @@ Everything listens on the loopback address and ends with its test.
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -151,9 +152,7 @@ class BrokerProcess:
     """A real broker that can be killed and started again on its port."""
 
     def __init__(self, command: Callable[[int], list[str]], until: Callable[..., None]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = port_nobody_is_given()
         self._command = command
         self._until = until
         self._process: subprocess.Popen[bytes] | None = None
@@ -174,6 +173,15 @@ class BrokerProcess:
         return False
 
 
+def port_nobody_is_given() -> int:
+    """A free port below those of outgoing connections: who knocks at a killed broker could else be given its port."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((ADDRESS, port))
+            return port
+
+
 class PostgresqlServer:
     """A PostgreSQL of Debian's for this test run, in a folder of its own, reached by a socket in it."""
 
@@ -183,14 +191,13 @@ class PostgresqlServer:
         self.folder, self._bin = folder, programs[-1].parent
         self._numbers = count(1)
         folder.chmod(0o755)
-        data = folder / "data"
+        data = self._data = folder / "data"
         data.mkdir()
         if os.geteuid() == 0:  # it refuses to run as root
             shutil.chown(data, "postgres")
             shutil.chown(folder, "postgres")
-        self._run("initdb", "-D", str(data), "-A", "trust", "-U", "wattgate", "-E", "UTF8", "--no-sync")
-        options = f"-k {folder} -c listen_addresses= -c fsync=off -c max_connections=50"
-        self._run("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+        self.run("initdb", "-D", str(data), "-A", "trust", "-U", "wattgate", "-E", "UTF8", "--no-sync")
+        self.start()
         self.template = f"postgresql://wattgate@/wattgate_empty?host={folder}"
         self._make("wattgate_empty", "template1")
         open_database(self.template).close()
@@ -201,20 +208,68 @@ class PostgresqlServer:
         self._make(name, "wattgate_empty")
         return f"postgresql://wattgate@/{name}?host={self.folder}"
 
-    def stop(self) -> None:
-        self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "stop")
+    def start(self) -> None:
+        options = f"-k {self.folder} -c listen_addresses= -c fsync=off -c max_connections=50"
+        self.run("pg_ctl", "-D", str(self._data), "-w", "-l", str(self.folder / "log"), "-o", options, "start")
 
-    def _make(self, name: str, template: str) -> None:
+    def stop(self) -> None:
+        self.run("pg_ctl", "-D", str(self._data), "-m", "immediate", "stop")
+
+    def forget(self) -> None:
+        """It was killed: its process ids, which nobody may have collected yet, mean nothing any more."""
+        for left in ("data/postmaster.pid", ".s.PGSQL.5432.lock"):
+            (self.folder / left).unlink(missing_ok=True)
+
+    @property
+    def is_running(self) -> bool:
+        return (self._data / "postmaster.pid").exists()
+
+    @property
+    def pid(self) -> int:
+        """Of the postmaster."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def serving(self, url: str) -> list[int]:
+        """Processes that serve connections to this database."""
+        return [row[0] for row in self._ask("SELECT pid FROM pg_stat_activity WHERE datname = %s", (name_in(url),))]
+
+    def copy(self, url: str) -> str:
+        """The URL of a copy; nobody may be connected to the original."""
+        name = f"wattgate_{next(self._numbers)}"
+        self._make(name, name_in(url))
+        return url.replace(name_in(url), name)
+
+    def replace(self, url: str, copy: str) -> None:
+        """From now on the first is what the second is."""
+        self._ask(f"DROP DATABASE {name_in(url)} WITH (FORCE)")
+        self._make(name_in(url), name_in(copy))
+
+    def _ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         import psycopg
 
         with psycopg.connect(f"postgresql://wattgate@/postgres?host={self.folder}", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+            cursor = connection.execute(sql.encode(), parameters or None)
+            return cursor.fetchall() if cursor.description else []
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _make(self, name: str, template: str) -> None:
+        self._ask(f"CREATE DATABASE {name} TEMPLATE {template}")
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Runs a program of PostgreSQL's, or any other by its whole path, as the server's user."""
         as_whom = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         command = [*as_whom, str(self._bin / program), *arguments]
         done = subprocess.run(command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def name_in(url: str) -> str:
+    """The database that a URL of ours means."""
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture(scope="session")
+def new_postgresql() -> type[PostgresqlServer]:
+    return PostgresqlServer
 
 
 @pytest.fixture(scope="session")

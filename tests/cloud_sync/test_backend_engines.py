@@ -104,6 +104,19 @@ def test_a_database_of_somebody_else_or_of_another_revision_is_refused(keys: Any
         port.open_database(f"postgresql://wattgate@/{name}?host={postgresql.folder}")
 
 
+def test_a_server_that_is_away_fails_as_a_database_also_where_tables_are_looked_at(tmp_path: Path) -> None:
+    import psycopg
+
+    nowhere = f"postgresql://wattgate@/wattgate?host={tmp_path}"
+    with pytest.raises(psycopg.Error, match="connection"):
+        port.open_database(nowhere)
+    from cloud_sync.backend.migrate import revision_of
+
+    for look in (port.migrate, revision_of):
+        with pytest.raises(psycopg.Error, match="connection"):
+            look(nowhere)
+
+
 def test_other_urls_are_refused_with_what_is_allowed(tmp_path: Path, keys: tuple[Any, Mapping[Any, Any]]) -> None:
     with pytest.raises(ValueError, match=r"mysql://x: no such database; allowed are a file, sqlite:///FILE and post"):
         port.open_database("mysql://x")

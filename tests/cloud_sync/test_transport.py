@@ -324,6 +324,26 @@ def test_tls_is_at_least_1_2_and_needs_the_files(tmp_path: Any) -> None:
         gateway_tls_context(str(tmp_path / "ca"), str(tmp_path / "cert"), str(tmp_path / "key"))
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+def test_topics_are_subscribed_with_the_quality_that_is_wanted(run_async: Any, comes_true: Any, qos: int) -> None:
+    async def scenario() -> None:
+        subscriptions: list[bytes] = []
+
+        class Recording(ScriptedBroker):
+            def _answer(self, kind: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+                if kind == SUBSCRIBE:
+                    subscriptions.append(body)
+                super()._answer(kind, body, writer)
+
+        transport, listener = transport_for(await Recording().start(), subscribe_qos=qos), Listener()
+        task = asyncio.create_task(transport.run(listener))
+        await comes_true(lambda: listener.is_connected)
+        assert [body[-1] for body in subscriptions] == [qos]
+        await stop(task)
+
+    run_async(scenario())
+
+
 def test_client_speaks_mqtt_3_1_1_with_a_clean_session(run_async: Any, comes_true: Any) -> None:
     async def scenario() -> None:
         packets: list[tuple[int, bytes]] = []

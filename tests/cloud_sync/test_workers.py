@@ -87,6 +87,18 @@ def test_one_of_several_sends_commands_of_its_own_accord_and_the_next_when_it_is
 
 
 @pytest.mark.needs_program("psql")
+def test_each_broker_that_knows_nothing_of_the_others_has_somebody_who_sends(keys: Any, postgresql: Any) -> None:
+    (ring, signers), place = keys, postgresql.new()
+    brokers = ("mq1:8883", "mq2:8883", "mq1:8883")
+    first, second, beside = (Backend(place, ring, signers, brokers=one) for one in brokers)
+    first.enroll("gw-1", 1)
+    first.credit("gw-1", "m-1", "p-1", 5, 1000)
+    assert [len(backend.commands_due(0.0)) for backend in (first, second, beside)] == [1, 1, 0]
+    for backend in (first, second, beside):
+        backend.close()
+
+
+@pytest.mark.needs_program("psql")
 def test_whoever_hears_a_hello_sends_that_gateway_its_commands_and_no_other(
     keys: Any, postgresql: Any, new_journal: Any, as_hello: Callable[[Any], Any]
 ) -> None:

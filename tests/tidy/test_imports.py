@@ -122,6 +122,8 @@ TABLE: dict[str, tuple[str, ...]] = {
     "hw": ("edge.ports", "hw", "-hw.sim"),
     "hw.sim": EVERYTHING,
     "tests": EVERYTHING,
+    # A harness of several files, which its conftest loads: one file would be too long to read.
+    "tests.cloud_sync.faults": (*EVERYTHING, "tests.cloud_sync.faults"),
     "build": ("hw.sim",),
 }
 
