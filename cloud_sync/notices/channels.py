@@ -10,7 +10,7 @@ import json
 import smtplib
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
@@ -101,7 +101,7 @@ class SmsChannel:
         states = {"delivered": Answer.DELIVERED, "accepted": Answer.ACCEPTED, "failed": Answer.REFUSED}
         # Taken, but in words that are not the agreed ones: it is not known what was done.
         answer = states.get(str(said.get("state")), Answer.IN_DOUBT)
-        return Outcome(answer, outcome.proof, str(said.get("id", "")))
+        return Outcome(answer, _short(outcome.proof), _short(said.get("id", "")))
 
 
 class EmailChannel:
@@ -191,7 +191,8 @@ class WebhookChannel:
         words, facts = message.words, dict(message.facts)
         content = {"id": message.message_id, "subject": words.subject, "text": words.body, "record": facts}
         headers = {"X-Wattgate-Timestamp": str(at), "X-Wattgate-Signature": signature(self._secret, at, _json(content))}
-        return _exchange(message.address, content, headers, self._settings.timeout_s, self.repeatable)
+        outcome = _exchange(message.address, content, headers, self._settings.timeout_s, self.repeatable)
+        return replace(outcome, proof=_short(outcome.proof))
 
     def ask(self, reference: str) -> Outcome:
         """Its answer was all."""
@@ -274,4 +275,5 @@ def _json(content: Mapping[str, Any]) -> bytes:
 
 
 def _short(what: object) -> str:
-    return str(what)[:PROOF_CHARACTERS_MAX]
+    """Text that any database takes: no NUL, no half of a character."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(what)[:PROOF_CHARACTERS_MAX])

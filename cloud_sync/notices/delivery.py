@@ -15,7 +15,7 @@ from cloud_sync.notices import outbox
 from cloud_sync.notices.channels import Answer, Channel, Message, Outcome
 from cloud_sync.notices.contacts import Contact, contacts_of
 from cloud_sync.notices.ledger import read_ledgers, withdraw
-from cloud_sync.notices.outbox import URGENT, Attempt, Notice
+from cloud_sync.notices.outbox import NEVER, URGENT, Attempt, Notice
 from cloud_sync.notices.quiet import first_allowed
 from cloud_sync.notices.settings import Settings
 from cloud_sync.notices.states import State, Trigger
@@ -23,6 +23,7 @@ from cloud_sync.notices.words import render
 
 LOST_AFTER_S: Final = 3600  # longer than any channel's time-outs together
 DAY_S: Final = 86_400
+REPORTS_S_MAX: Final = 3 * DAY_S  # providers forget; what is only accepted by then stays so
 MINUTE_S: Final = 60
 
 _TRIGGERS: Final = {
@@ -70,7 +71,11 @@ class Delivery:
         done = Done(read=read_ledgers(self._database, self._now()))
         self._give_up_lost()
         self._ask(done)
-        for notice in outbox.in_state(self._database, State.WAITING):
+        waiting = outbox.in_state(self._database, State.WAITING, self._now())
+        for index, notice in enumerate(waiting):
+            if len(outbox.sent_since(self._database, self._now() - MINUTE_S)) >= self._settings.per_minute:
+                done.limited += len(waiting) - index
+                break
             # A channel that refuses hands over to the next one at once.
             while notice.state is State.WAITING and self._send(notice, done):
                 again = outbox.notice_of(self._database, notice.key)
@@ -96,11 +101,13 @@ class Delivery:
         number, message, contact = claimed
         outcome = self._channels[contact.channel].send(message, at)
         trigger, ended_at = _TRIGGERS[outcome.answer], self._now()
-        pause_s = self._pause_s(notice, contact) if trigger is Trigger.LATER else 0
-        if trigger is Trigger.ACCEPT:
-            pause_s = self._settings.report_pause_s
+        due_at = ended_at
+        if trigger is Trigger.LATER:
+            due_at += self._pause_s(notice, contact)
+        elif trigger is Trigger.ACCEPT:  # without an id there is nothing to ask by
+            due_at = ended_at + self._settings.report_pause_s if outcome.reference else NEVER
         said = outcome.proof, outcome.reference
-        outbox.finish(self._database, notice, State.SENDING, number, trigger, said, ended_at, ended_at + pause_s)
+        outbox.finish(self._database, notice, State.SENDING, number, trigger, said, ended_at, due_at)
         done.sent[outcome.answer.value] = done.sent.get(outcome.answer.value, 0) + 1
         return True
 
@@ -173,7 +180,7 @@ class Delivery:
     def _give_up_lost(self) -> None:
         """What another run had claimed and never finished: repeated where that reaches the customer once."""
         at = self._now()
-        for notice in outbox.in_state(self._database, State.SENDING):
+        for notice in outbox.in_state(self._database, State.SENDING):  # no clock moves them
             if notice.changed_at + LOST_AFTER_S > at:
                 continue
             attempt = outbox.attempts_of(self._database, notice)[-1]
@@ -184,11 +191,11 @@ class Delivery:
 
     def _ask(self, done: Done) -> None:
         """Asks providers about what they accepted."""
-        for notice in outbox.in_state(self._database, State.ACCEPTED):
+        for notice in outbox.in_state(self._database, State.ACCEPTED, self._now()):
             at = self._now()
             attempt = outbox.attempts_of(self._database, notice)[-1]
             channel = self._channels.get(attempt.channel)
-            if channel is None or not attempt.reference or notice.due_at > at:
+            if channel is None or not attempt.reference:
                 continue
             outcome = channel.ask(attempt.reference)
             done.asked += 1
@@ -196,7 +203,10 @@ class Delivery:
 
     def _keep_report(self, notice: Notice, attempt: Attempt, outcome: Outcome, at: int) -> None:
         if outcome.answer not in (Answer.DELIVERED, Answer.REFUSED) or _is_about_the_question(outcome):
-            outbox.postpone(self._database, notice, at, at + self._settings.report_pause_s)
+            ask_at = at + self._settings.report_pause_s
+            outbox.postpone(
+                self._database, notice, at, ask_at if ask_at < attempt.started_at + REPORTS_S_MAX else NEVER
+            )
             return
         said, trigger = (outcome.proof, attempt.reference or ""), _TRIGGERS[outcome.answer]
         outbox.finish(self._database, notice, State.ACCEPTED, attempt.number, trigger, said, at, at)

@@ -4,6 +4,7 @@ Every change is one transaction that looks at the state again, so two runs besid
 twice. Times Unix seconds.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +14,7 @@ from cloud_sync.notices.contacts import Contact
 from cloud_sync.notices.states import NotPossible, State, Trigger, follow
 
 URGENT: Final = 3  # the notice before the cut
+NEVER: Final = 2**62
 _KEY: Final = "gateway = ? AND account = ? AND number = ? AND raised_at = ?"
 _COLUMNS: Final = "gateway, account, number, raised_at, body, state, round, due_at, changed_at, closed_at"
 
@@ -39,8 +41,9 @@ class Notice:
 
     @property
     def message_id(self) -> str:
-        """The same for every attempt, so that whoever gets it twice can tell."""
-        return "-".join((self.gateway_id, self.account_id, str(self.number), str(self.raised_at), str(self.round)))
+        """The same for every attempt of a round, so that whoever gets it twice can tell; fit for any header."""
+        named = json.dumps([*self.key, self.round])
+        return "notice-" + hashlib.sha256(named.encode()).hexdigest()[:32]
 
     @property
     def record(self) -> dict[str, Any]:
@@ -64,11 +67,11 @@ class Attempt:
     reference: str | None
 
 
-def in_state(database: Database, state: State) -> list[Notice]:
-    """All notices of a state: urgent ones first, then those that are due the longest."""
+def in_state(database: Database, state: State, due_by: int = NEVER) -> list[Notice]:
+    """The notices of a state that are due by then: urgent ones first, then those that are due the longest."""
     order = f"ORDER BY CASE WHEN number = {URGENT} THEN 0 ELSE 1 END, due_at, gateway, account, number, raised_at"
-    sql = f"SELECT {_COLUMNS} FROM notice WHERE state = ? {order}"
-    return [_notice(row) for row in database.execute(sql, (state.value,)).fetchall()]
+    sql = f"SELECT {_COLUMNS} FROM notice WHERE state = ? AND due_at <= ? {order}"
+    return [_notice(row) for row in database.execute(sql, (state.value, due_by)).fetchall()]
 
 
 def notice_of(database: Database, key: tuple[str, str, int, int]) -> Notice | None:

@@ -110,6 +110,8 @@ def load_settings(path: Path) -> Settings:
             _check_zone(zone)
         if settings.sms is not None:
             check_url(settings.sms.url)
+        if settings.email is not None and not settings.email.starttls and not _is_loopback(settings.email.host):
+            raise ValueError("`email.starttls`: may be false for a server on this machine only")
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as problem:
         raise ValueError(f"{path}: {problem}") from None
     if not settings.channels:

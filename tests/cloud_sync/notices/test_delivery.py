@@ -72,6 +72,47 @@ def test_a_message_that_was_only_accepted_is_asked_about_until_it_is_delivered(s
     assert len(provider.sent) == 1
 
 
+def test_a_provider_that_never_reports_is_not_asked_for_ever(street: Any, provider: Any) -> None:
+    street.contact()
+    street.raise_notice()
+    provider.usual = (202, {"id": "m-7", "state": "accepted"})
+    asked = []
+    for _day in range(6):
+        asked.append(street.run().asked)
+        street.at += 86_400
+    assert asked == [0, 1, 1, 1, 0, 0]
+    assert state_of(street) == "accepted"
+    assert street.orders() == []
+
+
+def test_a_question_that_fails_says_nothing_about_the_message(street: Any, provider: Any) -> None:
+    street.contact()
+    street.raise_notice()
+    provider.answers = [(202, {"id": "m-7", "state": "accepted"}), (404, {}), (0, None)]
+    street.run()
+    for _question in range(3):
+        assert state_of(street) == "accepted"
+        street.at += 60
+        street.run()
+    assert state_of(street) == "delivered"
+    assert len(provider.sent) == 1
+
+
+def test_an_answer_that_no_database_could_hold_is_kept_all_the_same(street: Any, provider: Any) -> None:
+    street.contact()
+    street.raise_notice(account="A01")
+    provider.answers = [(200, {"id": "m\0\ud800", "state": "delivered"})]
+    street.run()
+    assert state_of(street) == "delivered"
+
+
+def test_an_account_whose_name_fits_no_header_is_told_too(street: Any, provider: Any) -> None:
+    street.contact(account="户\r\nX: 1")
+    street.raise_notice(account="户\r\nX: 1")
+    street.run()
+    assert len(provider.sent) == 1
+
+
 def test_what_the_provider_reports_as_failed_goes_to_the_next_channel(street: Any, provider: Any, mailbox: Any) -> None:
     street.contact()
     street.contact("email", "someone@example.org", preference=2)
@@ -141,7 +182,7 @@ def test_when_no_channel_is_left_the_notice_has_failed_and_a_person_may_send_it_
     outbox.resend(street.database, KEY, street.at)
     street.run()
     assert state_of(street) == "delivered"
-    assert [sent["id"] for sent in provider.sent] == [f"gw-1-A01-2-{NOON}-1", f"gw-1-A01-2-{NOON}-2"]
+    assert len({sent["id"] for sent in provider.sent}) == len(provider.sent) == 2
 
 
 @pytest.mark.parametrize("answer", [(0, None), (500, {}), (200, "what?"), (200, {"state": "perhaps"})])
@@ -166,8 +207,8 @@ def test_a_provider_that_sends_once_for_one_key_is_asked_again(street: Any, prov
     street.run(idempotent)
     street.at += 60
     street.run(idempotent)
-    keys = [headers["Idempotency-Key"] for _command, _path, headers, _body in provider.requests]
-    assert keys == [f"gw-1-A01-2-{NOON}-1"] * 2
+    first, second = (headers["Idempotency-Key"] for _command, _path, headers, _body in provider.requests)
+    assert first == second
     assert state_of(street) == "delivered"
 
 
@@ -280,9 +321,8 @@ def test_a_webhook_is_signed_and_names_the_notice(street: Any, provider: Any) ->
     signed = signature(b"between us", int(headers["X-Wattgate-Timestamp"]), body)
     assert headers["X-Wattgate-Signature"] == signed
     said = json.loads(body)
-    assert (said["id"], said["record"]["gateway"], said["record"]["live_balance_nano"]) == (
-        f"gw-1-A01-2-{NOON}-1", "gw-1", -1_230_000_001,
-    )  # fmt: skip
+    assert said["id"].startswith("notice-")
+    assert (said["record"]["gateway"], said["record"]["live_balance_nano"]) == ("gw-1", -1_230_000_001)
 
 
 def test_a_redirect_is_not_followed(street: Any, provider: Any) -> None:

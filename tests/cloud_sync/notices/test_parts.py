@@ -134,6 +134,7 @@ def test_an_address_that_no_channel_could_use_is_refused(channel: str, address: 
         ('{"zone": "UTC"}', "no channel"),
         ('{"zone": "UTC", "smss": {}}', "smss"),
         ('{"zone": "UTC", "quiet_from": "25:00"}', "quiet_from"),
+        ('{"zone": "UTC", "email": {"host": "m.example", "sender": "a@b.c", "starttls": false}}', "starttls"),
         ('{"zone": "UTC", "sms": {"url": "http://sms.example/x"}}', "https"),
     ],
 )
