@@ -115,8 +115,8 @@ class Mailbox:
 class Street:
     """One backend with one gateway, and the notices that its ledger raises."""
 
-    def __init__(self, backend: Backend, journal: Any, settings: Settings) -> None:
-        self.backend, self.journal, self.settings = backend, journal, settings
+    def __init__(self, place: str, backend: Backend, journal: Any, settings: Settings) -> None:
+        self.place, self.backend, self.journal, self.settings = place, backend, journal, settings
         self.database = backend.database
         self.at = NOON
         backend.take([_hello(journal, ("A01", "A02"))], at=NOON, now=0.0)
@@ -220,6 +220,7 @@ def street(
 ) -> Iterator[Street]:
     """On each engine."""
     ring, signers = keys
-    with closing(Backend(new_place(), ring, signers)) as backend:
+    place = new_place()
+    with closing(Backend(place, ring, signers)) as backend:
         backend.enroll(GATEWAY, at=1000)
-        yield Street(backend, journal, settings)
+        yield Street(place, backend, journal, settings)

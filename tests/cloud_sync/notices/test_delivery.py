@@ -1,17 +1,21 @@
 """Notices from the ledger to the customer and back: once, in order of preference, with proof."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import MISSING, fields
 from typing import Any
 
 import msgspec
 import pytest
 
-from cloud_sync.backend.database import transaction
+from cloud_sync.backend.commands import CommandDesk
+from cloud_sync.backend.database import open_database, transaction
 from cloud_sync.notices import outbox
-from cloud_sync.notices.channels import signature
+from cloud_sync.notices.channels import open_channels, signature
 from cloud_sync.notices.contacts import contacts_of
-from cloud_sync.notices.delivery import LOST_AFTER_S
+from cloud_sync.notices.delivery import LOST_AFTER_S, Delivery
 from cloud_sync.notices.ledger import read_ledgers
 from cloud_sync.notices.states import State
 from edge.core import events as ev
@@ -241,6 +245,28 @@ def test_two_runs_beside_each_other_send_one_message(street: Any, provider: Any)
     with transaction(street.database):
         assert outbox.claim(street.database, seen, contact, "", street.at) is None
     assert len(provider.sent) == 1
+
+
+def test_two_runs_at_the_same_time_send_each_notice_once(
+    street: Any, provider: Any, settings: Any, ring: Any, signers: Any
+) -> None:
+    for account in ("A01", "A02"):
+        street.contact(account=account)
+        for number in (1, 2, 3):
+            street.raise_notice(number, account)
+    start = threading.Barrier(2)
+
+    def run() -> None:
+        with closing(open_database(street.place)) as database:
+            desk = CommandDesk(database, ring, signers)
+            start.wait(10)
+            Delivery(database, desk, settings, open_channels(settings), lambda: NOON).run_once()
+
+    with ThreadPoolExecutor(2) as pool:
+        for running in [pool.submit(run), pool.submit(run)]:
+            running.result(60)
+    assert len({sent["id"] for sent in provider.sent}) == len(provider.sent) == 6
+    assert len(street.orders()) == 6
 
 
 def test_a_new_tenant_is_not_told_what_the_last_one_owed_and_keeps_no_address(street: Any, provider: Any) -> None:
