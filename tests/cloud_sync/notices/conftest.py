@@ -91,9 +91,14 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
+        self.logins: list[bytes] = []
         self.encrypted: list[bool] = []
         self.data_answers: list[str] = []
         self.recipient_answers: list[str] = []
+
+    def log_in(self, data: Any) -> AuthResult:
+        self.logins.append(data.login)
+        return AuthResult(success=(data.login, data.password) == (b"wattgate", b"secret"))
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:
         if self.recipient_answers:
@@ -189,9 +194,7 @@ def mail_server(mailbox: Mailbox, new_ca: Any, tmp_path: Path) -> Iterator[Smtp]
         port = probe.getsockname()[1]
     controller = Controller(
         mailbox, hostname="127.0.0.1", port=port, tls_context=context, require_starttls=True, auth_required=True,
-        authenticator=lambda _server, _session, _envelope, _mechanism, data: AuthResult(
-            success=(data.login, data.password) == (b"wattgate", b"secret")
-        ),
+        authenticator=lambda _server, _session, _envelope, _mechanism, data: mailbox.log_in(data),
     )  # fmt: skip
     controller.start()
     (tmp_path / "password").write_text("secret\n")
