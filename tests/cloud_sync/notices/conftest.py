@@ -43,6 +43,8 @@ class Provider:
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, Mapping[str, str], bytes]] = []
         self.answers: list[tuple[int, Any]] = []  # the next ones; then `usual`; None hangs up without a word
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.usual: tuple[int, Any] = (200, {"id": "m-1", "state": "delivered"})
         provider = self
 
@@ -50,6 +52,7 @@ class Provider:
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 provider.requests.append((self.command, self.path, dict(self.headers), body))
+                provider.may_answer.wait(30)
                 status, said = provider.answers.pop(0) if provider.answers else provider.usual
                 if status == 0:
                     self.close_connection = True

@@ -1,10 +1,13 @@
 """Notices from the ledger to the customer and back: once, in order of preference, with proof."""
 
 import json
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +15,7 @@ import pytest
 
 from cloud_sync.backend.commands import CommandDesk
 from cloud_sync.backend.database import open_database, transaction
+from cloud_sync.keys import generate_key_directory
 from cloud_sync.notices import outbox
 from cloud_sync.notices.channels import open_channels, signature
 from cloud_sync.notices.contacts import contacts_of
@@ -230,6 +234,32 @@ def test_a_run_that_was_killed_while_sending_leaves_a_doubt_and_no_second_messag
             street.run()
     assert state_of(street) == "sending"
     street.at += LOST_AFTER_S
+    street.run()
+    assert state_of(street) == "in_doubt"
+    assert len(provider.sent) == 1
+
+
+def test_a_process_that_is_killed_while_it_sends_leaves_a_doubt(
+    street: Any, provider: Any, settings: Any, tmp_path: Path, until: Any
+) -> None:
+    street.contact()
+    street.raise_notice()
+    generate_key_directory(tmp_path / "keys")
+    never_quiet = {"zone": "UTC", "quiet_from": "00:00", "quiet_until": "00:00", "sms": {"url": provider.url}}
+    (tmp_path / "notices.json").write_text(json.dumps(never_quiet))
+    options = ["--keys", str(tmp_path / "keys"), "--config", str(tmp_path / "notices.json"), "--once"]
+    command = [sys.executable, "-m", "edge.cli", "notices", "run", "--db", street.place, *options]
+    provider.may_answer.clear()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: provider.requests, 20.0, "the message at the provider")
+    finally:
+        process.kill()
+        process.wait()
+        provider.may_answer.set()
+    assert state_of(street) == "sending"
+    sql = "SELECT max(started_at) FROM notice_attempt"
+    street.at = street.database.execute(sql).fetchone()[0] + LOST_AFTER_S
     street.run()
     assert state_of(street) == "in_doubt"
     assert len(provider.sent) == 1
