@@ -40,7 +40,7 @@ class Survey:
         self._due_at = float("-inf")
 
     def next_turn(self, at: int, now: float) -> list[Publish]:
-        """Acks for the next gateways; none until it is time. Of several workers at the same brokers one is told them."""
+        """Acks for the next gateways; none until it is time. Of several workers at the same brokers one tells."""
         if now < self._due_at or not self._database.lead(self._brokers):
             return []
         sql = "SELECT id, epoch FROM gateway WHERE id > ? ORDER BY id LIMIT ?"
