@@ -39,6 +39,7 @@ TOOLS = {
     "backend": Tool(
         "receive gateways, keep their ledgers, send orders", "cloud_sync.backend.run_command", "add_backend_commands"
     ),
+    "payments": Tool("take payments from channels over HTTP", "cloud_sync.payments.commands", "add_payments_commands"),
     "fleet": Tool("many gateways against a real cloud", "hw.sim.fleet.commands", "add_fleet_command"),
     "proof": Tool("receipts that anybody can check", "cloud_sync.backend.proof_command", "add_proof_commands"),
     "contract": Tool(

@@ -13,7 +13,8 @@ from typing import Any, Final
 from cloud_sync.backend.database import Table
 
 APPLICATION_ID: Final = 0x57474244  # "WGBD"
-SCHEMA_VERSION: Final = 3  # 1 had no checkpoints, 2 no boots; what is missing is made at the next opening
+SCHEMA_VERSION: Final = 4  # 1 had no checkpoints, 2 no boots, 3 no channels; what is missing is made at opening
+SCHEMAS: Final = ("schema.sql", "schema_payments.sql")
 BUSY_SECONDS_MAX: Final = 10.0
 
 
@@ -83,7 +84,8 @@ def open_sqlite(path: Path | str) -> SqliteDatabase:
 
 def _create(database: sqlite3.Connection) -> None:
     """Makes the tables that are not there yet."""
-    script = resources.files("cloud_sync.backend").joinpath("schema.sql").read_text(encoding="utf-8")
+    folder = resources.files("cloud_sync.backend")
+    script = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in SCHEMAS)
     database.executescript(
         f"BEGIN IMMEDIATE; {script}; PRAGMA application_id={APPLICATION_ID};"
         f" PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"

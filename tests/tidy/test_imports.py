@@ -119,6 +119,8 @@ TABLE: dict[str, tuple[str, ...]] = {
     "native.bench": ("native", "edge.core"),
     "cloud_sync": ("cloud_sync", "-cloud_sync.backend"),
     "cloud_sync.backend": ("cloud_sync", "edge.core.tariff", "edge.core.rating", "native"),
+    # A process of its own beside the backend's, at its database: it places credits with the desk.
+    "cloud_sync.payments": ("cloud_sync",),
     "hw": ("edge.ports", "hw", "-hw.sim"),
     "hw.sim": EVERYTHING,
     "tests": EVERYTHING,
