@@ -7,7 +7,6 @@ import argparse
 import asyncio
 import json
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
@@ -19,7 +18,8 @@ import msgspec
 from cloud_sync.backend.commands import CommandDesk
 from cloud_sync.backend.database import Database, failures, open_existing
 from cloud_sync.backend.order_values import amount_nano
-from cloud_sync.keys import KEYRING_FILE, Role, load_key_ring, load_signer, load_signers
+from cloud_sync.backend.service import wall_clock
+from cloud_sync.keys import KEYRING_FILE, KeyRing, Role, load_key_ring, load_signer, load_signers
 from cloud_sync.order_types import AMOUNT_NANO_MAX
 from cloud_sync.payments.channels import add_channel, channels, revoke_channel
 from cloud_sync.payments.desk import PaymentDesk
@@ -100,7 +100,7 @@ def _done(asked: _Asked) -> int:
 
 
 def _add(database: Database, asked: _Asked) -> dict[str, Any]:
-    key = add_channel(database, asked.channel, asked.payment_max, asked.day_max, int(time.time()), asked.approves)
+    key = add_channel(database, asked.channel, asked.payment_max, asked.day_max, wall_clock(), asked.approves)
     return {"channel": asked.channel, "key": key}
 
 
@@ -115,7 +115,7 @@ def _facts(channel: dict[str, Any]) -> dict[str, Any]:
 
 
 def _revoke(database: Database, asked: _Asked) -> dict[str, Any]:
-    revoke_channel(database, asked.channel, int(time.time()))
+    revoke_channel(database, asked.channel, wall_clock())
     return {"revoked": asked.channel}
 
 
@@ -134,8 +134,6 @@ def _reconcile(database: Database, asked: _Asked) -> dict[str, Any]:
 
 def _books(database: Database) -> PaymentDesk:
     """A desk that reads: it has no keys."""
-    from cloud_sync.keys import KeyRing
-
     return PaymentDesk(database, CommandDesk(database, KeyRing(()), {}))
 
 
@@ -155,7 +153,7 @@ def _run(_database: Database, asked: _Asked) -> dict[str, Any]:
         database = open_existing(asked.db)
         return PaymentDesk(database, CommandDesk(database, ring, signers), second, cap_nano)
 
-    api = PaymentsApi(open_desk, lambda: int(time.time()))
+    api = PaymentsApi(open_desk, wall_clock)
     config = uvicorn.Config(api.application(), host=asked.host, port=asked.port, access_log=False, log_level="warning")
     try:
         asyncio.run(_serve(api, uvicorn.Server(config)))

@@ -15,9 +15,6 @@ from cloud_sync.keys import KeyRing, Role, Signer, generate_keys
 from cloud_sync.payments.app import PaymentsApi
 from cloud_sync.payments.channels import add_channel
 from cloud_sync.payments.desk import PaymentDesk
-from tests.cloud_sync.conftest import PostgresqlServer, new_place, postgresql
-
-__all__ = ["PostgresqlServer", "new_place", "postgresql"]
 
 NANO = 10**9
 PAYMENT = {"gateway": "gw-1", "meter": "M01", "amount": "50.00"}
@@ -71,3 +68,10 @@ def office(new_place: Callable[[], str]) -> Iterator[Office]:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
+
+
+@pytest.fixture(scope="module")
+def sqlite_office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    """One for many requests."""
+    with contextlib.closing(Office(f"sqlite:///{tmp_path_factory.mktemp('openapi')}/cloud.db")) as office:
+        yield office
