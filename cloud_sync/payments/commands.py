@@ -6,6 +6,8 @@ Exit status: 0 done, 2 bad arguments or something that cannot be used.
 import argparse
 import asyncio
 import json
+import signal
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -154,14 +156,26 @@ def _run(_database: Database, asked: _Asked) -> dict[str, Any]:
         return PaymentDesk(database, CommandDesk(database, ring, signers), second, cap_nano)
 
     api = PaymentsApi(open_desk, wall_clock)
-    config = uvicorn.Config(api.application(), host=asked.host, port=asked.port, access_log=False, log_level="warning")
+    listener = _listener(asked.host, asked.port)
+    config = uvicorn.Config(api.application(), access_log=False, log_level="warning")
     try:
-        asyncio.run(_serve(api, uvicorn.Server(config)))
+        asyncio.run(_serve(api, uvicorn.Server(config), listener))
     finally:
+        listener.close()
         api.close()
     return {"ended": True}
 
 
-async def _serve(api: Any, server: Any) -> None:
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except (OSError, OverflowError) as problem:
+        raise ValueError(f"cannot listen on {host} port {port}: {problem}; give a free port") from problem
+
+
+async def _serve(api: Any, server: Any, listener: socket.socket) -> None:
     await api.open()
-    await server.serve()
+    ended = asyncio.ensure_future(server._serve([listener]))  # serve() would raise the signal again at its end
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
+    await ended
