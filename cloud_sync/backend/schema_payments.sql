@@ -26,3 +26,12 @@ CREATE TABLE IF NOT EXISTS channel_payment (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX IF NOT EXISTS channel_payment_day ON channel_payment (channel, received_at);
+
+CREATE TABLE IF NOT EXISTS customer_key ( -- who may look at an account; a new key replaces the old
+    gateway TEXT NOT NULL REFERENCES gateway(id),
+    account TEXT NOT NULL,
+    name TEXT NOT NULL UNIQUE,
+    key_hash BLOB NOT NULL,
+    made_at INTEGER NOT NULL,
+    PRIMARY KEY (gateway, account)
+) STRICT, WITHOUT ROWID;

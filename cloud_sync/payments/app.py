@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from cloud_sync.backend.database import failures
 from cloud_sync.payments.channels import Channel, channel_of_key
+from cloud_sync.payments.customers import account_of_key
 from cloud_sync.payments.desk import PaymentDesk, PaymentRefused
 from cloud_sync.payments.openapi import document
 from cloud_sync.payments.reconcile import day_number, reconciliation, statistics
@@ -55,6 +56,7 @@ class PaymentsApi:
             Route("/v1/payments/{payment_id}", self._payment, methods=["GET"]),
             Route("/v1/payments/{payment_id}/reversal", self._reverse, methods=["POST"]),
             Route("/v1/payments/{payment_id}/voucher", self._voucher, methods=["POST"]),
+            Route("/v1/customer/account", self._customer, methods=["GET"]),
             Route("/v1/statistics/{day}", self._statistics, methods=["GET"]),
             Route("/v1/reconciliation/{day}", self._reconciliation, methods=["GET"]),
         ]
@@ -98,6 +100,13 @@ class PaymentsApi:
     async def _voucher(self, request: Request) -> Response:
         channel, payment_id = await self._channel(request), request.path_params["payment_id"]
         return _found(await self._on_database(lambda desk: desk.voucher(channel, payment_id)))
+
+    async def _customer(self, request: Request) -> Response:
+        key = request.headers.get("Authorization", "").partition(" ")[2]
+        account = await self._on_database(lambda desk: account_of_key(desk.database, key))
+        if account is None:
+            raise PaymentRefused("unauthorized", "no key of an account", "header Authorization", "Bearer KEY")
+        return _json(account)
 
     async def _statistics(self, request: Request) -> Response:
         channel, day = await self._channel(request), _day(request)

@@ -24,6 +24,7 @@ from cloud_sync.backend.service import wall_clock
 from cloud_sync.keys import KEYRING_FILE, KeyRing, Role, load_key_ring, load_signer, load_signers
 from cloud_sync.order_types import AMOUNT_NANO_MAX
 from cloud_sync.payments.channels import add_channel, channels, revoke_channel
+from cloud_sync.payments.customers import new_customer_key
 from cloud_sync.payments.desk import PaymentDesk
 from cloud_sync.payments.reconcile import as_csv, day_number, reconciliation
 from cloud_sync.payments.types import amount_of
@@ -35,6 +36,7 @@ EXAMPLE: Final = """example:
   wattgate payments channel --db cloud.db list --json
   wattgate payments channel --db cloud.db revoke bank-1
   wattgate payments run --db cloud.db --keys keys --port 8090
+  wattgate payments customer-key --db cloud.db gw-1 A01
   wattgate payments reconcile --db cloud.db bank-1 2026-12-01 --out folder
 """
 _Asked = argparse.Namespace
@@ -64,6 +66,9 @@ def add_payments_commands(commands: "argparse._SubParsersAction[argparse.Argumen
     _action(what, "list", "all channels", _list)
     revoke = _action(what, "revoke", "its key opens nothing any more", _revoke)
     revoke.add_argument("channel", metavar="CHANNEL")
+    customer = _command(kinds, "customer-key", "a key to look at an account; ends an older one", _customer_key)
+    customer.add_argument("gateway", metavar="GATEWAY")
+    customer.add_argument("account", metavar="ACCOUNT")
     reconcile = _command(kinds, "reconcile", "write a channel's day as CSV and JSON", _reconcile)
     reconcile.add_argument("channel", metavar="CHANNEL")
     reconcile.add_argument("day", metavar="DAY", help="UTC, as 2026-12-31")
@@ -119,6 +124,11 @@ def _facts(channel: dict[str, Any]) -> dict[str, Any]:
 def _revoke(database: Database, asked: _Asked) -> dict[str, Any]:
     revoke_channel(database, asked.channel, wall_clock())
     return {"revoked": asked.channel}
+
+
+def _customer_key(database: Database, asked: _Asked) -> dict[str, Any]:
+    key = new_customer_key(database, asked.gateway, asked.account, wall_clock())
+    return {"account": asked.account, "key": key}
 
 
 def _reconcile(database: Database, asked: _Asked) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
+from cloud_sync.payments.customers import CustomerAccount
 from cloud_sync.payments.reconcile import Reconciliation
 from cloud_sync.payments.types import (
     KEY_PATTERN,
@@ -16,7 +17,17 @@ from cloud_sync.payments.types import (
     Voucher,
 )
 
-_TYPES: Final = (Accepted, Payment, PaymentRequest, Problem, Reconciliation, Reversal, Statistics, Voucher)
+_TYPES: Final = (
+    Accepted,
+    CustomerAccount,
+    Payment,
+    PaymentRequest,
+    Problem,
+    Reconciliation,
+    Reversal,
+    Statistics,
+    Voucher,
+)
 _ID: Final = {"name": "payment_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
 _DAY: Final = {
     "name": "day",
@@ -55,6 +66,7 @@ def document() -> dict[str, Any]:
                 "post": _operation("reverse", Reversal, 202, (_ID, _SECOND), (404, 422))
             },
             "/v1/payments/{payment_id}/voucher": {"post": _operation("voucher", Voucher, 200, (_ID,), (404,))},
+            "/v1/customer/account": {"get": _operation("account", CustomerAccount, 200, (), ())},
             "/v1/statistics/{day}": {"get": _operation("statistics", Statistics, 200, (_DAY,), (422,))},
             "/v1/reconciliation/{day}": {"get": _operation("reconciliation", Reconciliation, 200, (_DAY,), (422,))},
         },

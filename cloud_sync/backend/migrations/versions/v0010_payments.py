@@ -13,7 +13,10 @@ CREATE TABLE channel_payment (
     channel TEXT NOT NULL REFERENCES channel(id), idempotency_key TEXT NOT NULL, request_hash BYTEA NOT NULL,
     payment_id TEXT NOT NULL UNIQUE, gateway TEXT NOT NULL, meter TEXT NOT NULL, amount_nano BIGINT NOT NULL,
     received_at BIGINT NOT NULL, cid TEXT, reversal_cid TEXT, PRIMARY KEY (channel, idempotency_key));
-CREATE INDEX channel_payment_day ON channel_payment (channel, received_at)
+CREATE INDEX channel_payment_day ON channel_payment (channel, received_at);
+CREATE TABLE customer_key (
+    gateway TEXT NOT NULL REFERENCES gateway(id), account TEXT NOT NULL, name TEXT NOT NULL UNIQUE,
+    key_hash BYTEA NOT NULL, made_at BIGINT NOT NULL, PRIMARY KEY (gateway, account))
 """
 
 
