@@ -1,4 +1,4 @@
-"""`wattgate payments run` as a process: killed while it is paid, told to end, and with a port that is taken."""
+"""`wattgate payments run` as a process: killed and started again, told to end, and with a port that is taken."""
 
 import json
 import signal
