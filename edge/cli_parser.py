@@ -40,6 +40,7 @@ TOOLS = {
         "receive gateways, keep their ledgers, send orders", "cloud_sync.backend.run_command", "add_backend_commands"
     ),
     "notices": Tool("tell customers what they must know", "cloud_sync.notices.commands", "add_notices_commands"),
+    "payments": Tool("take payments from channels over HTTP", "cloud_sync.payments.commands", "add_payments_commands"),
     "fleet": Tool("many gateways against a real cloud", "hw.sim.fleet.commands", "add_fleet_command"),
     "proof": Tool("receipts that anybody can check", "cloud_sync.backend.proof_command", "add_proof_commands"),
     "contract": Tool(

@@ -13,8 +13,9 @@ from typing import Any, Final
 from cloud_sync.backend.database import Table
 
 APPLICATION_ID: Final = 0x57474244  # "WGBD"
-SCHEMA_VERSION: Final = 4  # 1 had no checkpoints, 2 no boots, 3 no notices; what is missing is made at the next opening
-SCHEMAS: Final = ("schema.sql", "schema_notices.sql")
+# What came with each: 2 checkpoints, 3 boots, 4 notices, 5 payments. What is missing is made at the next opening.
+SCHEMA_VERSION: Final = 5
+SCHEMAS: Final = ("schema.sql", "schema_notices.sql", "schema_payments.sql")
 BUSY_SECONDS_MAX: Final = 10.0
 
 

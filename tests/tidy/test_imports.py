@@ -121,6 +121,8 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cloud_sync.backend": ("cloud_sync", "edge.core.tariff", "edge.core.rating", "native"),
     # A process of its own beside the backend's, at its database.
     "cloud_sync.notices": ("cloud_sync",),
+    # The same; it places credits with the desk.
+    "cloud_sync.payments": ("cloud_sync",),
     "hw": ("edge.ports", "hw", "-hw.sim"),
     "hw.sim": EVERYTHING,
     "tests": EVERYTHING,

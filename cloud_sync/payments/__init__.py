@@ -1,0 +1,1 @@
+"""Payments from channels: an HTTP API that places signed credits, once."""
