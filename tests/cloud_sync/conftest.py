@@ -38,6 +38,18 @@ GATEWAY = "gw-1"
 POLL_INTERVAL_S = 0.01
 ADDRESS = "127.0.0.1"
 
+KEY_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
 AMQTT_SCRIPT = """
 import asyncio, logging, sys
 from amqtt.broker import Broker
@@ -139,8 +151,14 @@ class Ca:
             .not_valid_before(now - timedelta(days=10))
             .not_valid_after(now + timedelta(days=valid_days))
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+            # What RFC 5280 wants of every certificate, and Python from 3.13 on asks for.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
             .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
         )
+        if is_ca:
+            flags = dict.fromkeys(KEY_USAGES, False) | {"key_cert_sign": True, "crl_sign": True}
+            builder = builder.add_extension(x509.KeyUsage(**flags), critical=True)
         return builder.sign(self.key, hashes.SHA256())
 
 
