@@ -5,7 +5,6 @@ Things that happened go in, actions come out; `get_timer()` says when `handle_ti
 is above the acknowledged mark is sent again. Source: the wire contract, Up.
 
     connected     -> st, hello, then records: led, res, evt, newest rdg, rdg backlog
-    no answer     -> the hello again, with the pauses of a record: the backend may have listened too late
     Fetch         -> the adapter reads the journal and answers with `records`
     ack           -> mark moves, window opens
     ack above it  -> the journal is asked whether that record is ours, then the same
@@ -218,7 +217,6 @@ class SyncSession:
         self._settings = settings
         self._connected = False
         self._heard_at = 0.0
-        self._unanswered: _Unanswered | None = None  # the hello of this connection
         self._question: _Question | None = None
         self._questions_asked = 0
         self._streams = {name: _stream_of(name, heads[name], settings) for name in STREAMS}
@@ -249,13 +247,12 @@ class SyncSession:
         self.disconnected(now)
         self._connected = True
         self._heard_at = now
-        self._unanswered = self._said(facts, self._settings.resend_seconds, now)
         return [self._status(online=True), self._hello(facts), *self._pump()]
 
     def disconnected(self, _now: float) -> list[Action]:
         """The connection is gone, and with it whatever was under way."""
         self._connected = False
-        self._question = self._unanswered = None
+        self._question = None
         for stream in self._streams.values():
             stream.rewind(stream.acked)
             stream.newest_sent = 0
@@ -303,8 +300,6 @@ class SyncSession:
     def get_timer(self) -> float | None:
         """When handle_timer is due, or None."""
         due = [stream.resend_at for stream in self._streams.values() if stream.resend_at is not None]
-        if self._unanswered is not None:
-            due.append(self._unanswered.again_at)
         return min(due, default=None)
 
     def handle_timer(self, now: float) -> list[Action]:
@@ -318,19 +313,7 @@ class SyncSession:
         if is_late and self._connected and now - self._heard_at >= self._settings.deaf_seconds:
             self._heard_at = now
             return [Leave("the cloud answers nothing here")]
-        return [*self._hello_again(now), *self._pump()]
-
-    def _hello_again(self, now: float) -> list[Action]:
-        hello = self._unanswered
-        if hello is None or now < hello.again_at:
-            return []
-        pause = min(hello.pause_seconds * 2, self._settings.resend_seconds_max)
-        self._unanswered = self._said(hello.facts, pause, now)
-        return [self._hello(hello.facts)]
-
-    def _said(self, facts: HelloFacts, pause_seconds: float, now: float) -> "_Unanswered":
-        stretched = pause_seconds * (1.0 + self._settings.resend_jitter * self._random_share())
-        return _Unanswered(facts, pause_seconds, now + stretched)
+        return self._pump()
 
     # --- sending ---
 
@@ -452,8 +435,6 @@ class SyncSession:
             self.refusals[f"ack_{error.reason}"] += 1
             return []
         self._heard_at = now
-        if len(ack.marks) == len(STREAMS):  # as a hello is answered
-            self._unanswered = None
         actions: list[Action] = [ServerTime(ack.at)]
         newest = ack.at >= self.server_time
         self.server_time = max(self.server_time, ack.at)
@@ -534,14 +515,6 @@ class SyncSession:
             return True
         self.refusals["size"] += 1
         return False
-
-
-class _Unanswered(msgspec.Struct, frozen=True):
-    """A hello that no ack of all streams has followed yet."""
-
-    facts: HelloFacts
-    pause_seconds: float
-    again_at: float
 
 
 class _Question(msgspec.Struct, frozen=True):

@@ -77,11 +77,6 @@ def ack_of(
     return sign_ack(Ack(v=1, gw=gw, kid=signers[role].kid, at=at, marks=marks), signers[role])
 
 
-def answer_to_hello() -> bytes:
-    nothing = Mark(1, 0, "0" * 64)
-    return ack_of(led=nothing, res=nothing, evt=nothing, rdg=nothing)
-
-
 def mark_at(journal: Any, stream: str, seq: int, **changes: Any) -> Mark:
     digest = journal.records[stream][seq - 1].hash if seq else bytes(32)
     return Mark(**{"epoch": 1, "seq": seq, "hash": digest.hex(), **changes})
@@ -202,36 +197,8 @@ def test_any_ack_keeps_a_connection(journal: Any) -> None:
 def test_a_connection_with_nothing_to_send_is_kept(journal: Any) -> None:
     session = new_session(journal)
     answer(session, journal, session.connected(FACTS, 100.0), 100.0)
-    session.message(topic_of(GATEWAY, "dn/ack"), answer_to_hello(), 101.0)
     assert session.get_timer() is None
     assert session.handle_timer(100_000.0) == []
-
-
-def test_a_hello_is_said_again_until_it_is_answered_for_all_streams(journal: Any) -> None:
-    """The backend may have come to the broker later than the gateway: then nobody heard it."""
-    session = new_session(journal, deaf_seconds=1e9)
-    answer(session, journal, session.connected(FACTS, 100.0), 100.0)
-    due, now, pauses = session.get_timer(), 100.0, []
-    for _ in range(6):
-        assert due is not None
-        assert session.handle_timer(due - 0.001) == []
-        (hello,) = session.handle_timer(due)
-        assert isinstance(hello, Publish)
-        assert decode_hello(hello.payload, GATEWAY).at == FACTS.at
-        pauses.append(due - now)
-        now, due = due, session.get_timer()
-    assert pauses == [30, 60, 120, 240, 480, 600]
-    session.message(topic_of(GATEWAY, "dn/ack"), ack_of(led=Mark(1, 0, "0" * 64)), now)
-    assert session.get_timer() == due
-    session.message(topic_of(GATEWAY, "dn/ack"), answer_to_hello(), now)
-    assert session.get_timer() is None
-
-
-def test_a_lost_connection_says_no_hello(journal: Any) -> None:
-    session = new_session(journal)
-    answer(session, journal, session.connected(FACTS, 100.0), 100.0)
-    session.disconnected(101.0)
-    assert session.get_timer() is None
 
 
 def test_pause_is_stretched_by_chance(journal: Any) -> None:
@@ -245,7 +212,6 @@ def test_ack_makes_the_pause_short_again(journal: Any) -> None:
     fill(journal, led=3)
     session = new_session(journal, batch_records_max=1)
     answer(session, journal, session.connected(FACTS, 0.0), 0.0)
-    session.message(topic_of(GATEWAY, "dn/ack"), answer_to_hello(), 0.0)
     answer(session, journal, session.handle_timer(30.0), 30.0)
     assert session.get_timer() == 90.0
     session.message(topic_of(GATEWAY, "dn/ack"), ack_of(led=mark_at(journal, "led", 1)), 40.0)
@@ -377,7 +343,6 @@ def test_answer_that_comes_after_a_rewind_does_not_stop_the_stream(journal: Any)
     fill(journal, led=2)
     session = new_session(journal, batch_records_max=1)
     first = next(action for action in session.connected(FACTS, 0.0) if isinstance(action, Fetch))
-    session.message(topic_of(GATEWAY, "dn/ack"), answer_to_hello(), 0.0)
     actions = session.records(first, journal.after("led", 0, 1), 0.0)
     second = next(action for action in actions if isinstance(action, Fetch))
     assert session.handle_timer(30.0) == []  # rewound to the mark while the second answer is awaited
