@@ -7,6 +7,7 @@ granted the subscriptions too, else 503.
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from cloud_sync.backend.backend import Backend
+from cloud_sync.backend.database import failures
 from cloud_sync.backend.service import COMMIT_SECONDS, BackendService
 
 ANSWER_SECONDS_MAX: Final = 5.0
@@ -78,9 +80,9 @@ class Watch(Collector):
         asked = asyncio.run_coroutine_threadsafe(self._service.call(Backend.metrics), self._loop)
         try:
             return asked.result(ANSWER_SECONDS_MAX)
-        except Exception:
+        except failures(TimeoutError, CancelledError, RuntimeError, OSError, ValueError):
             asked.cancel()
-            return None  # which of them it was, the service's own end tells
+            return None  # a database that fails, is slow or has ended; which of them, the service's own end tells
 
 
 def _commits(count: int, within: list[int], seconds: float) -> HistogramMetricFamily:
