@@ -112,7 +112,8 @@ def open_database(place: Path | str) -> Database:
     """The database, made if absent. Raises ValueError for what is none of ours, and an engine's errors."""
     url = str(place)
     if url.startswith(POSTGRESQL_SCHEMES):
-        from cloud_sync.backend.postgresql import open_postgresql
+        with of_the_extra("PostgreSQL"):
+            from cloud_sync.backend.postgresql import open_postgresql
 
         return open_postgresql(url)
     from cloud_sync.backend.sqlite import open_sqlite
@@ -133,9 +134,22 @@ def open_existing(place: Path | str) -> Database:
 def migrate(place: Path | str) -> None:
     """Brings the tables up to date; those of SQLite are so whenever the file is opened."""
     if str(place).startswith(POSTGRESQL_SCHEMES):
-        from cloud_sync.backend.migrate import bring_up
+        with of_the_extra("PostgreSQL"):
+            from cloud_sync.backend.migrate import bring_up
 
         bring_up(str(place))
+
+
+@contextmanager
+def of_the_extra(what: str) -> Iterator[None]:
+    """Imports of what only the extra [backend] brings: ValueError says so where it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise ValueError(
+            f"{what} needs the extra [backend], which is not installed here ({missing.name}):"
+            " pip install 'wattgate[backend]'"
+        ) from missing
 
 
 def failures(*others: type[Exception]) -> tuple[type[Exception], ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cloud_sync.backend.backend import Backend
-from cloud_sync.backend.database import POSTGRESQL_SCHEMES, failures, migrate, open_existing
+from cloud_sync.backend.database import POSTGRESQL_SCHEMES, failures, migrate, of_the_extra, open_existing
 from cloud_sync.backend.enrolment import enroll_all
 from cloud_sync.backend.log import say
 from cloud_sync.backend.relay import RESEND_SECONDS_MAX
@@ -181,8 +181,8 @@ async def _serve_share(options: argparse.Namespace, share: Share, common: Servic
     service = BackendService(_Opening(options), settings, say=tell)
     with contextlib.ExitStack() as open_things:
         if options.http is not None:
-            from cloud_sync.backend.watch import Watch
-
+            with of_the_extra("--http"):
+                from cloud_sync.backend.watch import Watch
             watch = Watch(service, options.http.host, options.http.port)
             open_things.callback(watch.close)
             tell("watched", port=watch.port)

@@ -367,6 +367,31 @@ def test_gateways_are_enrolled_by_a_command(
     backend.close()
 
 
+@pytest.mark.parametrize(
+    ("module", "ours", "arguments"),
+    [
+        ("psycopg", "postgresql", ["run", "--db", "postgresql://x/x"]),
+        ("alembic", "migrate", ["run", "--db", "postgresql://x/x", "--migrate"]),
+        ("prometheus_client", "watch", ["run", "--db", "cloud.db", "--http", "127.0.0.1:0"]),
+    ],
+)
+def test_without_the_extra_one_is_told_which(
+    module: str,
+    ours: str,
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    generate_key_directory(tmp_path / "keys")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, f"cloud_sync.backend.{ours}", raising=False)
+    given = ["backend", *arguments, "--broker", "127.0.0.1:1", "--keys", str(tmp_path / "keys")]
+    assert main(given) == 2
+    assert "needs the extra [backend]" in capsys.readouterr().err
+
+
 def test_enrolling_makes_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["backend", "enroll", "--db", str(tmp_path / "none.db"), "gw-1"]) == 2
     assert "there is no such database" in capsys.readouterr().err
